@@ -1,0 +1,86 @@
+// Mix at the residual sums and the first block of MobileNets, 224 px, batch 16: `k` terms, the
+// first normalised and activated on load, the others plain; backward of the first.
+#include "kernels/mix.h"
+
+#include "bench/kernels/problems.h"
+
+namespace tunas::bench {
+namespace {
+
+using namespace kernels;
+
+struct Mix {
+  Floats terms, out, dout, dz, channels;
+  MixForward forward;
+  MixBackward backward;
+
+  explicit Mix(const Problem& p)
+      : terms(p.k * p.rows() * p.c.now),
+        out(p.rows() * p.c.now),
+        dout(p.rows() * p.c.now),
+        dz(p.rows() * p.c.now),
+        channels(6L * p.c.now) {
+    const Tensor shape{nullptr, DType::f32, p.n, p.h, p.w, p.c.now};
+    const auto at = [&](float* data) {
+      Tensor t = shape;
+      t.data = data;
+      return t;
+    };
+    forward.terms = p.k;
+    for (int t = 0; t < p.k; ++t) {
+      forward.weight[t] = 1;
+      forward.x[t].y = at(terms.get() + t * shape.size());
+    }
+    forward.x[0].act = p.act;
+    forward.out = at(out.get());
+    backward.dout = at(dout.get());
+    backward.dx.dz = at(dz.get());
+    const auto channel = [&](int i) { return channels.get() + long{i} * p.c.now; };
+    if (p.norm) {
+      forward.x[0].scale = channel(0);
+      forward.x[0].shift = channel(1);
+      backward.dx.mean = channel(2);
+      backward.dx.inv_std = channel(3);
+      backward.dx.sum_dz = channel(4);
+      backward.dx.sum_dz_xhat = channel(5);
+    }
+    backward.x = forward.x[0];
+  }
+};
+
+void add(const Problem& problem, Machine& machine, double copy) {
+  benchmark::RegisterBenchmark(problem.text.c_str(),
+                               [=, &machine](benchmark::State& state) {
+                                 const Mix data(problem);
+                                 measure(state, cost(data.forward), copy,
+                                         [&] { mix(machine.stream(), data.forward); });
+                               })
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+  const std::string name = problem.text + " backward";
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [=, &machine](benchmark::State& state) {
+                                 const Mix data(problem);
+                                 measure(state, cost(data.backward), copy,
+                                         [&] { mix_backward(machine.stream(), data.backward); });
+                               })
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+}
+
+}  // namespace
+}  // namespace tunas::bench
+
+int main(int argc, char** argv) {
+  return tunas::bench::main(argc, argv,
+                            {
+                                "mix n=16 hw=112 c=16 k=1 norm act=hard_swish",
+                                "mix n=16 hw=112 c=16 k=2 norm",
+                                "mix n=16 hw=56 c=24 k=2 norm",
+                                "mix n=16 hw=28 c=40 k=2 norm",
+                                "mix n=16 hw=14 c=112 k=2 norm",
+                                "mix n=16 hw=14 c=112 k=4 norm",
+                                "mix n=16 hw=7 c=160 k=2",
+                            },
+                            tunas::bench::add);
+}

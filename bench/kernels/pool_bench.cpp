@@ -1,0 +1,73 @@
+// Global pooling at the squeezes and the head of MobileNetV3-Large, 224 px, batch 16; `gate`: the
+// backward of a squeeze, which finishes in place what the gated reader left.
+#include "kernels/pool.h"
+
+#include "bench/kernels/problems.h"
+
+namespace tunas::bench {
+namespace {
+
+using namespace kernels;
+
+struct Pool {
+  Floats x, y, dy, dz, channels;
+  PoolForward forward;
+  PoolBackward backward;
+
+  explicit Pool(const Problem& p)
+      : x(p.rows() * p.c.now),
+        y(long{p.n} * p.c.now),
+        dy(long{p.n} * p.c.now),
+        dz(p.rows() * p.c.now),
+        channels(6L * p.c.now) {
+    const auto channel = [&](int i) { return channels.get() + long{i} * p.c.now; };
+    forward.x = {{x.get(), DType::f32, p.n, p.h, p.w, p.c.now}, channel(0), channel(1), p.act};
+    forward.y = {y.get(), DType::f32, p.n, 1, 1, p.c.now};
+    backward.dy = forward.y;
+    backward.dy.data = dy.get();
+    backward.x = forward.x;
+    backward.dx.dz = forward.x.y;
+    backward.dx.dz.data = dz.get();
+    backward.dx.mean = channel(2);
+    backward.dx.inv_std = channel(3);
+    backward.dx.sum_dz = channel(4);
+    backward.dx.sum_dz_xhat = channel(5);
+    if (p.gate) backward.partial = backward.dx.dz;
+  }
+};
+
+void add(const Problem& problem, Machine& machine, double copy) {
+  benchmark::RegisterBenchmark(problem.text.c_str(),
+                               [=, &machine](benchmark::State& state) {
+                                 const Pool data(problem);
+                                 measure(state, cost(data.forward), copy,
+                                         [&] { pool(machine.stream(), data.forward); });
+                               })
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+  const std::string name = problem.text + " backward";
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [=, &machine](benchmark::State& state) {
+                                 const Pool data(problem);
+                                 measure(state, cost(data.backward), copy,
+                                         [&] { pool_backward(machine.stream(), data.backward); });
+                               })
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+}
+
+}  // namespace
+}  // namespace tunas::bench
+
+int main(int argc, char** argv) {
+  return tunas::bench::main(argc, argv,
+                            {
+                                "pool n=16 hw=28 c=72 act=relu gate",
+                                "pool n=16 hw=28 c=120 act=relu gate",
+                                "pool n=16 hw=14 c=480 act=hard_swish gate",
+                                "pool n=16 hw=14 c=672 act=hard_swish gate",
+                                "pool n=16 hw=7 c=960 act=hard_swish gate",
+                                "pool n=16 hw=7 c=960 act=hard_swish",
+                            },
+                            tunas::bench::add);
+}

@@ -1,0 +1,88 @@
+#include "data/augment.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/error.h"
+
+namespace tunas::data {
+namespace {
+
+/// Uniform in [0, n).
+int uniform_int(std::uint32_t bits, int n) {
+  return static_cast<int>(std::uint64_t{bits} * static_cast<std::uint64_t>(n) >> 32);
+}
+
+int rounded(float x) { return static_cast<int>(std::lrintf(x)); }
+
+/// The largest height whose area is allowed and whose width fits.
+int largest_height(Size image, float max_area, float aspect) {
+  int height = rounded(std::sqrt(max_area / aspect));
+  if (rounded(static_cast<float>(height) * aspect) > image.w) {
+    constexpr float kEpsilon = 1e-7f;
+    height = static_cast<int>((image.w + 0.5 - kEpsilon) / aspect);
+    if (rounded(static_cast<float>(height) * aspect) > image.w) --height;
+  }
+  return std::min(height, image.h);
+}
+
+}  // namespace
+
+Region central_crop(Size image) {
+  const int side = std::max(1, static_cast<int>(0.875 * std::min(image.h, image.w)));
+  return {(image.h - side + 1) / 2, (image.w - side + 1) / 2, side, side};
+}
+
+std::optional<Region> try_crop(Size image, const CropRule& rule, const Random4& draws) {
+  const float w = static_cast<float>(image.w), h = static_cast<float>(image.h);
+  const float min_area = rule.min_area * w * h, max_area = rule.max_area * w * h;
+  const float aspect =
+      uniform_float(draws.v[0]) * (rule.max_aspect - rule.min_aspect) + rule.min_aspect;
+
+  const int largest = largest_height(image, max_area, aspect);
+  Region crop;
+  crop.h = std::min(rounded(std::sqrt(min_area / aspect)), largest);
+  crop.h += uniform_int(draws.v[1], largest - crop.h + 1);
+  const auto fit_width = [&] {
+    crop.w = rounded(static_cast<float>(crop.h) * aspect);
+    return static_cast<float>(crop.w) * static_cast<float>(crop.h);
+  };
+  float area = fit_width();
+  if (area < min_area) {
+    ++crop.h;
+    area = fit_width();
+  }
+  if (area > max_area) {
+    --crop.h;
+    area = fit_width();
+  }
+  const bool fits = crop.h > 0 && crop.w > 0 && crop.h <= image.h && crop.w <= image.w;
+  if (!fits || area < min_area || area > max_area || area / (w * h) < rule.min_covered) return {};
+  if (crop.h < image.h) crop.y = uniform_int(draws.v[2], image.h - crop.h);
+  if (crop.w < image.w) crop.x = uniform_int(draws.v[3], image.w - crop.w);
+  return crop;
+}
+
+void check_rule(const CropRule& rule) {
+  require(rule.min_area > 0 && rule.min_area <= rule.max_area && rule.max_area <= 1, "crops of ",
+          rule.min_area, " to ", rule.max_area, " of the image; give 0 < smallest <= largest <= 1");
+  require(rule.min_aspect > 0 && rule.min_aspect <= rule.max_aspect && rule.attempts >= 0,
+          "crops of aspect ", rule.min_aspect, " to ", rule.max_aspect, " cannot be drawn");
+}
+
+View random_view(Size image, const CropRule& rule, const AugmentKey& key) {
+  const auto draw = [&](int attempt) {
+    return philox({key.seed, Purpose::augment, key.epoch, static_cast<std::uint32_t>(attempt)},
+                  static_cast<std::uint64_t>(key.sample));
+  };
+  View view = {central_crop(image), (draw(rule.attempts).v[0] & 1) != 0};
+  for (int attempt = 0; attempt < rule.attempts; ++attempt) {
+    const std::optional<Region> crop = try_crop(image, rule, draw(attempt));
+    if (!crop) continue;
+    if (crop->h != image.h || crop->w != image.w) view.region = *crop;
+    break;
+  }
+  return view;
+}
+
+}  // namespace tunas::data

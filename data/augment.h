@@ -1,0 +1,56 @@
+// Which part of an image is seen (specification section 17): random resized crop and flip in
+// training, the central square in evaluation. Resizing is the image kernel's work.
+//
+// Random crop, as TensorFlow's sample_distorted_bounding_box draws it with the whole image as its
+// box, up to 10 times (W x H the image, all in float, round() to nearest even):
+//   aspect  uniform in [3/4, 4/3]
+//   height  uniform over the integers from round(sqrt(min_area*W*H/aspect)) to the largest height
+//           whose area is allowed and which fits (the area is therefore *not* uniform)
+//   width   round(height*aspect); one row more or less where rounding left the area range
+//   y, x    uniform over [0, H-height) and [0, W-width), 0 where that is empty: the last offset
+//           never occurs
+// An attempt fails if it leaves the range, does not fit, or covers under 10 % of the image. No
+// crop, or one that is the whole image, means the evaluation crop.
+//
+// All draws are philox(seed, augment, epoch, attempt)[sample]: four words per attempt (aspect,
+// height, y, x), and one for the flip in place of an eleventh attempt.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "data/region.h"
+#include "kernels/philox.h"
+
+namespace tunas::data {
+
+struct CropRule {
+  float min_area = 0.08f, max_area = 1.0f;  // fractions of the image
+  float min_aspect = 3.0f / 4, max_aspect = 4.0f / 3;
+  float min_covered = 0.1f;
+  int attempts = 10;
+};
+
+struct View {
+  Region region;
+  bool flip = false;
+};
+
+struct AugmentKey {
+  std::uint64_t seed = 0;
+  std::uint32_t epoch = 0;
+  std::int64_t sample = 0;
+};
+
+/// Central square of side int(0.875*min(h, w)), at least 1, at offset (dim - side + 1) div 2.
+Region central_crop(Size image);
+
+/// One attempt, a pure function of its four draws; nothing where it fails.
+std::optional<Region> try_crop(Size image, const CropRule& rule, const Random4& draws);
+
+/// Throws Error(usage) where the rule makes no sense.
+void check_rule(const CropRule& rule);
+
+View random_view(Size image, const CropRule& rule, const AugmentKey& key);
+
+}  // namespace tunas::data

@@ -1,0 +1,50 @@
+// Files that are complete or absent. A NewFile is written beside its name (path + ".part"), fsynced
+// and renamed by commit(), so a kill or a full disk never leaves half a file under the real name
+// and never costs the file that was there before. A LineFile only ever holds whole lines.
+//
+// All errors are Error(Exit::data) with the path and the system's reason.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace tunas::engine {
+
+class NewFile {
+ public:
+  explicit NewFile(std::string path);
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
+  ~NewFile();  // without commit(): what was written is removed
+
+  void write(const void* data, std::size_t bytes);
+  void commit();
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+};
+
+class LineFile {
+ public:
+  explicit LineFile(std::string path);  // created empty
+  LineFile(const LineFile&) = delete;
+  LineFile& operator=(const LineFile&) = delete;
+  ~LineFile();
+
+  /// Appends `line` and '\n'. When it throws, the file still ends with the line before.
+  void write(std::string_view line);
+  void sync();
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+  long long written_ = 0;
+};
+
+void write_file(const std::string& path, std::string_view text);
+/// The whole file, which must not be larger than `max_bytes`.
+std::string read_file(const std::string& path, std::size_t max_bytes = std::size_t{1} << 28);
+
+}  // namespace tunas::engine

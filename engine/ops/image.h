@@ -1,0 +1,17 @@
+// Crops of a batch become the network's input. Formula: kernels/image.h.
+#pragma once
+
+#include "engine/batch.h"
+#include "engine/tape.h"
+
+namespace tunas::engine {
+
+struct ImageInput {
+  int resolution = 224;
+  int border = 0;  // zero pixels on each side, for the stem's padding
+  Resample resample = Resample::legacy_bicubic;
+};
+
+Var image(Tape& tape, const Batch& batch, const ImageInput& op);
+
+}  // namespace tunas::engine

@@ -1,0 +1,22 @@
+// Optimizer: one fused update over the flat store. Formulas: kernels/update.h.
+#pragma once
+
+#include "engine/param.h"
+
+namespace tunas::engine {
+
+struct Optimizer {
+  enum class Kind : unsigned char { rms_prop, sgd } kind = Kind::rms_prop;
+  float momentum = 0.9f;
+  float decay = 0.9f;    // of the mean square, rms_prop
+  float epsilon = 1.0f;  // inside the root, rms_prop
+
+  /// State arrays to ask the store for: rms_prop {mean square, momentum}, sgd {momentum}.
+  int states() const { return kind == Kind::rms_prop ? 2 : 1; }
+  /// Initial state: mean square 1, momentum 0 (specification section 9).
+  void start(ParamStore& store) const;
+  /// Updates the masters with the mean over `shards` of the summed gradients.
+  void update(ParamStore& store, const Device& device, double rate, int shards) const;
+};
+
+}  // namespace tunas::engine

@@ -1,0 +1,92 @@
+// ParamStore: every parameter of a network in one flat array, stored once at its largest size.
+// Beside the masters lie gradients in the same layout and the optimizer's state, so that zeroing,
+// reducing over shards and updating are single passes. A Weight is a handle; views are made on
+// demand at the active width (a prefix of the stored filter, see kernels/tensor.h).
+//
+// Running averages of normalisation (networks trained alone) are a second, small array: each shard
+// of a step moves its own copy, and their mean over shards, in shard order, becomes the new value.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/device.h"
+#include "kernels/tensor.h"
+
+namespace tunas::engine {
+
+struct Weight {
+  std::ptrdiff_t offset = -1;  // in floats from the start of its array
+  int out = 1, k = 1, in = 1;  // stored sizes; depthwise: in = channels, out = 1
+  bool running = false;        // a running average, not a trained parameter
+
+  explicit operator bool() const { return offset >= 0; }
+};
+
+/// How a parameter starts: truncated normal (cut at 2 sigma, corrected), plain normal, constant.
+struct Init {
+  enum class Kind : unsigned char { truncated_normal, normal, constant } kind = Kind::constant;
+  double value = 0;  // sigma of the result, or the constant
+
+  /// He-normal: sigma = sqrt(2/fan_in) (specification section 8).
+  static Init he(int fan_in);
+};
+
+struct Param {
+  std::string name;  // blocks/2/layers/0/expand/kernel
+  Weight weight;
+  std::vector<std::int64_t> shape;  // as in weight files: [out][k][k][in], [k][k][c] or [c];
+                                    // the stem's fourth input channel is absent
+  Init init;
+
+  std::size_t stored() const;  // floats in the store
+};
+
+class ParamStore {
+ public:
+  /// Registers a parameter; `in_used` < in leaves padding channels that stay zero and uncounted.
+  Weight add(const std::string& name, Weight sizes, Init init, int in_used = 0);
+  /// Takes the memory: masters, gradients for a tree over `shards`, and `states` state arrays.
+  void allocate(const Device& device, int shards, int states);
+  /// Fills masters from (seed, position, element): independent of sizes of other parameters.
+  void init(std::uint64_t seed);
+
+  /// The prefix [out][k][k][in] of the master, or of the current shard's gradient.
+  Filter view(const Weight& w, int out, int in) const;
+  Filter grad_view(const Weight& w, int out, int in) const;
+  float* data(const Weight& w) const;
+  /// The current shard's gradient; of a running average: the copy that this shard moves.
+  float* grad(const Weight& w) const;
+
+  /// Floats of the trained parameters, padding between them included.
+  std::size_t size() const { return size_; }
+  float* masters() const { return reinterpret_cast<float*>(masters_.data()); }
+  float* state(int i) const {
+    return reinterpret_cast<float*>(states_[static_cast<std::size_t>(i)].data());
+  }
+  float* grads() const { return reinterpret_cast<float*>(gradients_[current_].data()); }
+
+  /// Before a shard: its gradients are zero, its running averages those of the last step.
+  void begin_shard(const Device& device);
+  /// After a shard: its gradients join the sums of earlier shards in one fixed binary tree over the
+  /// shard index. After the last shard, `grads` holds the sum over all, and the running averages
+  /// are new.
+  void end_shard(const Device& device, int shard, int shards);
+
+  const std::vector<Param>& params() const { return params_; }
+  const Param& find(const std::string& name) const;
+
+ private:
+  std::size_t free_buffer() const;
+
+  std::vector<Param> params_;
+  std::size_t size_ = 0, running_size_ = 0;
+  Memory masters_, running_;  // running_: value, this shard's copy, sum over shards
+  std::vector<Memory> states_;
+  std::vector<Memory> gradients_;  // one current, the others hold or await partial sums
+  std::vector<int> partial_;       // buffer that holds the sum of a tree level, kFree: none
+  std::size_t current_ = 0;
+};
+
+}  // namespace tunas::engine

@@ -1,0 +1,93 @@
+#include "engine/tape.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/error.h"
+
+namespace tunas::engine {
+namespace {
+
+constexpr std::size_t kChunk = std::size_t{64} << 10;
+
+}  // namespace
+
+Tape::Tape(Stream stream, Arena& arena, ParamStore& params, DType type)
+    : stream_(stream), arena_(&arena), params_(&params), type_(type) {
+  // Larger than any published space needs, so that a step does not grow them.
+  nodes_.reserve(2048);
+  entries_.reserve(1024);
+}
+
+void Tape::reset(Pass pass) {
+  pass_ = pass;
+  arena_->reset();
+  nodes_.clear();
+  entries_.clear();
+  chunk_ = offset_ = 0;
+}
+
+Var Tape::make(Tensor shape, Gradient gradient) {
+  shape.data = arena_->alloc(shape.bytes());
+  nodes_.push_back({shape, {}, gradient, static_cast<int>(entries_.size())});
+  return {static_cast<int>(nodes_.size()) - 1};
+}
+
+Var Tape::activation(int n, int h, int w, int c, Gradient gradient) {
+  return make({nullptr, type_, n, h, w, c}, gradient);
+}
+
+Var Tape::floats(int n, int h, int w, int c, Gradient gradient) {
+  return make({nullptr, DType::f32, n, h, w, c}, gradient);
+}
+
+Tape::Slot Tape::grad_slot(Var v) {
+  Node& node = nodes_[static_cast<std::size_t>(v.id)];
+  if (node.gradient == Gradient::none) return {};
+  if (node.grad) return {node.grad, Write::accumulate};
+  node.grad = node.value;
+  node.grad.data = arena_->alloc(node.value.bytes());
+  return {node.grad, Write::overwrite};
+}
+
+void* Tape::place(std::size_t bytes, std::size_t align) {
+  offset_ = (offset_ + align - 1) / align * align;
+  if (chunk_ < chunks_.size() && offset_ + bytes > kChunk) {
+    ++chunk_;
+    offset_ = 0;
+  }
+  if (chunk_ == chunks_.size()) chunks_.push_back(std::make_unique<char[]>(kChunk));
+  void* at = chunks_[chunk_].get() + offset_;
+  offset_ += bytes;
+  return at;
+}
+
+void Tape::drop(Node& node) {
+  if (node.value) arena_->free(node.value.data, node.value.bytes());
+  if (node.grad) arena_->free(node.grad.data, node.grad.bytes());
+  node.value.data = node.grad.data = nullptr;
+}
+
+void Tape::backward() {
+  while (!entries_.empty()) {
+    const Entry entry = entries_.back();
+    entry.run(entry.closure, *this);
+    entries_.pop_back();
+    // Values made by this op (or after it) have no reader left.
+    const int born = static_cast<int>(entries_.size());
+    while (!nodes_.empty() && nodes_.back().born >= born && born > 0) {
+      drop(nodes_.back());
+      nodes_.pop_back();
+    }
+  }
+}
+
+void Tape::release(int from, std::initializer_list<Var> keep) {
+  if (recording()) return;
+  for (int id = from; id < mark(); ++id) {
+    const bool kept = std::any_of(keep.begin(), keep.end(), [id](Var v) { return v.id == id; });
+    if (!kept) drop(nodes_[static_cast<std::size_t>(id)]);
+  }
+}
+
+}  // namespace tunas::engine

@@ -1,0 +1,99 @@
+// Tape: the closures of a forward pass in the order things happened; backward walks it from the
+// end. Values and gradients live in an Arena; backward returns the memory of each op as it passes.
+//
+// Convention of gradients: grad_slot hands out storage and says overwrite the first time,
+// accumulate afterwards; so nothing is zeroed.
+#pragma once
+
+#include <cstddef>
+#include <initializer_list>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <vector>
+
+#include "engine/arena.h"
+#include "engine/param.h"
+#include "kernels/source.h"
+#include "kernels/stream.h"
+
+namespace tunas::engine {
+
+struct Var {
+  int id = -1;
+  explicit operator bool() const { return id >= 0; }
+};
+
+/// What a pass is for. `search_validation` and training use batch statistics; `evaluate` uses the
+/// running averages of a network trained alone. Only `train` records closures.
+enum class Pass : unsigned char { train, search_validation, evaluate };
+
+class Tape {
+ public:
+  Tape(Stream stream, Arena& arena, ParamStore& params, DType type = DType::f32);
+
+  /// Forgets everything: start of a pass.
+  void reset(Pass pass);
+  Pass pass() const { return pass_; }
+  bool recording() const { return pass_ == Pass::train; }
+  Stream stream() const { return stream_; }
+  ParamStore& params() const { return *params_; }
+
+  enum class Gradient : unsigned char { wanted, none };
+  /// A new activation, uninitialised.
+  Var activation(int n, int h, int w, int c, Gradient gradient = Gradient::wanted);
+  /// A new tensor that is float on every device (statistics, gates).
+  Var floats(int n, int h, int w, int c, Gradient gradient = Gradient::none);
+
+  Tensor value(Var v) const { return nodes_[static_cast<std::size_t>(v.id)].value; }
+  /// The gradient, or an empty tensor where nobody has written one.
+  Tensor grad(Var v) const { return nodes_[static_cast<std::size_t>(v.id)].grad; }
+  struct Slot {
+    Tensor grad;  // empty: no gradient is wanted
+    Write how = Write::overwrite;
+  };
+  Slot grad_slot(Var v);
+
+  /// Records `closure(Tape&)`, which may capture trivially destructible values only.
+  template <class Closure>
+  void push(Closure closure) {
+    static_assert(std::is_trivially_destructible_v<Closure>);
+    if (!recording()) return;
+    void* at = place(sizeof(Closure), alignof(Closure));
+    new (at) Closure(closure);
+    entries_.push_back({[](void* self, Tape& tape) { (*static_cast<Closure*>(self))(tape); }, at});
+  }
+  /// Runs the closures from the end. Seeding the gradient of the loss is the loss op's closure.
+  void backward();
+
+  /// Position to release from in passes that record nothing: frees every value made since `from`
+  /// except `keep`.
+  int mark() const { return static_cast<int>(nodes_.size()); }
+  void release(int from, std::initializer_list<Var> keep);
+
+ private:
+  struct Node {
+    Tensor value, grad;
+    Gradient gradient = Gradient::none;
+    int born = 0;  // entries on the tape when it was made
+  };
+  struct Entry {
+    void (*run)(void* closure, Tape& tape);
+    void* closure;
+  };
+  void* place(std::size_t bytes, std::size_t align);
+  Var make(Tensor shape, Gradient gradient);
+  void drop(Node& node);
+
+  Stream stream_;
+  Arena* arena_;
+  ParamStore* params_;
+  DType type_;
+  Pass pass_ = Pass::train;
+  std::vector<Node> nodes_;
+  std::vector<Entry> entries_;
+  std::vector<std::unique_ptr<char[]>> chunks_;  // closures; kept between passes
+  std::size_t chunk_ = 0, offset_ = 0;
+};
+
+}  // namespace tunas::engine

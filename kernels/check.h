@@ -1,0 +1,34 @@
+// Argument checks that kernels share: one sentence with the kernel, the argument and the shapes.
+#pragma once
+
+#include <sstream>
+#include <string>
+
+#include "kernels/error.h"
+#include "kernels/tensor.h"
+
+namespace tunas::kernels {
+
+inline std::string shape_of(const Tensor& t) {
+  std::ostringstream out;
+  out << '[' << t.n << ',' << t.h << ',' << t.w << ',' << t.c << ']';
+  return out.str();
+}
+
+/// Throws Error(usage) unless `t` is present, fp32 and of shape [n][h][w][c].
+inline void check_shape(const char* kernel, const char* name, const Tensor& t, int n, int h, int w,
+                        int c) {
+  require(t.data != nullptr, kernel, ": ", name, " has no memory; pass a tensor");
+  require(t.type == DType::f32, kernel, ": ", name, " is bf16; the CPU kernels take fp32");
+  if (t.n != n || t.h != h || t.w != w || t.c != c) {
+    fail(Exit::usage, kernel, ": ", name, " is ", shape_of(t), "; it must be ",
+         shape_of({nullptr, t.type, n, h, w, c}));
+  }
+}
+
+inline void check_same_shape(const char* kernel, const char* name, const Tensor& t,
+                             const Tensor& like) {
+  check_shape(kernel, name, t, like.n, like.h, like.w, like.c);
+}
+
+}  // namespace tunas::kernels

@@ -1,0 +1,56 @@
+// Depthwise k x k convolution, k in {3, 5, 7}, stride 1 or 2, on prefix widths.
+//
+//   y[n,p,q,c]  = sum_{i,j} w[i,j,c] * u[n, p*stride + i - top, q*stride + j - left, c]
+//   du[n,h,w,c] = sum over (p,q,i,j) that read it of w[i,j,c]*dy[n,p,q,c]
+//   dw[i,j,c]  += sum_{n,p,q} dy*u + decay*w[i,j,c]
+//
+// u is zero outside the image (zero after normalisation and activation, not before them).
+// w is [k][k][c.max] (Filter::in), used up to in.now. Backward is one pass over dz, y and x.
+// Floor: forward x + y elements; backward reads dz, y, x and writes dx.
+// Sums over rows: chunks that depend on the shape only, added in order.
+#pragma once
+
+#include "kernels/dispatch.h"
+#include "kernels/source.h"
+
+namespace tunas::kernels {
+
+struct DepthwiseForward {
+  Source x;
+  Filter w;
+  int stride = 1;
+  int top = 0, left = 0;  // zero pixels before the first row and column
+  Moments moments;
+  Tensor y;
+};
+
+struct DepthwiseBackward {
+  Incoming dy;
+  Source x;
+  Filter w;
+  int stride = 1;
+  int top = 0, left = 0;
+  float decay = 0;
+  SourceGrad dx;
+  Filter dw;  // data null: not wanted
+};
+
+Cost cost(const DepthwiseForward& args);
+Cost cost(const DepthwiseBackward& args);
+namespace cpu {
+void depthwise(CpuContext& context, const DepthwiseForward& args);
+void depthwise_backward(CpuContext& context, const DepthwiseBackward& args);
+}  // namespace cpu
+namespace cuda {
+void depthwise(CudaContext& context, const DepthwiseForward& args);
+void depthwise_backward(CudaContext& context, const DepthwiseBackward& args);
+}  // namespace cuda
+
+inline void depthwise(Stream stream, const DepthwiseForward& args) {
+  on<cpu::depthwise, cuda::depthwise>(stream, args);
+}
+inline void depthwise_backward(Stream stream, const DepthwiseBackward& args) {
+  on<cpu::depthwise_backward, cuda::depthwise_backward>(stream, args);
+}
+
+}  // namespace tunas::kernels

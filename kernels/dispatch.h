@@ -1,0 +1,38 @@
+// on<cpu::f, cuda::f>(stream, args): the only branch on the device. Dry streams add cost(args).
+#pragma once
+
+#include "kernels/error.h"
+#include "kernels/stream.h"
+
+namespace tunas {
+
+#ifdef TUNAS_CUDA
+inline constexpr bool kBuiltWithCuda = true;
+#else
+inline constexpr bool kBuiltWithCuda = false;
+#endif
+
+struct CudaContext;
+
+template <auto Cpu, auto Cuda, class Args>
+void on(Stream stream, const Args& args) {
+  switch (stream.kind) {
+    case Kind::cpu:
+      Cpu(*static_cast<CpuContext*>(stream.handle), args);
+      return;
+    case Kind::cuda:
+      if constexpr (kBuiltWithCuda) {
+        Cuda(*static_cast<CudaContext*>(stream.handle), args);
+      } else {
+        fail(Exit::usage, "this tunas was built without CUDA; use --device cpu");
+      }
+      return;
+    case Kind::dry:
+      auto& tally = *static_cast<Tally*>(stream.handle);
+      tally.cost += cost(args);
+      ++tally.calls;
+      return;
+  }
+}
+
+}  // namespace tunas

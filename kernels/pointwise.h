@@ -1,0 +1,55 @@
+// Pointwise (1x1) convolution on prefix widths; with h = w = 1 the fully connected layer.
+//
+//   y[r,o] = sum_i w[o,i] * u[r,i] (+ bias[o])          r = rows n*h*w, u = Source value
+//   du[r,i] = sum_o w[o,i] * dy[r,o];   dw[o,i] += sum_r dy[r,o]*u[r,i] + decay*w[o,i]
+//   dbias[o] += sum_r dy[r,o]
+//
+// w is the prefix [out.now][in.now] of [out.max][in.max]. Weight gradients always add: the store
+// is zeroed once a shard; elements beyond the prefix are never touched. out.now may be any size
+// (the classifier) when y's width is round_up_8(out.now): the extra columns are written as zero.
+// Floor: forward rows*(in + out) elements; backward reads dz, y, x and writes dx: 2*(in + out).
+// Sums over rows: chunks of rows that depend on the shape only, added in order.
+#pragma once
+
+#include "kernels/dispatch.h"
+#include "kernels/source.h"
+
+namespace tunas::kernels {
+
+struct PointwiseForward {
+  Source x;
+  Filter w;
+  const float* bias = nullptr;
+  Moments moments;
+  Tensor y;
+};
+
+struct PointwiseBackward {
+  Incoming dy;
+  Source x;
+  Filter w;
+  float decay = 0;  // L2: weight decay times the product of enclosing mask weights
+  SourceGrad dx;
+  Filter dw;               // data null: not wanted
+  float* dbias = nullptr;  // null: not wanted
+};
+
+Cost cost(const PointwiseForward& args);
+Cost cost(const PointwiseBackward& args);
+namespace cpu {
+void pointwise(CpuContext& context, const PointwiseForward& args);
+void pointwise_backward(CpuContext& context, const PointwiseBackward& args);
+}  // namespace cpu
+namespace cuda {
+void pointwise(CudaContext& context, const PointwiseForward& args);
+void pointwise_backward(CudaContext& context, const PointwiseBackward& args);
+}  // namespace cuda
+
+inline void pointwise(Stream stream, const PointwiseForward& args) {
+  on<cpu::pointwise, cuda::pointwise>(stream, args);
+}
+inline void pointwise_backward(Stream stream, const PointwiseBackward& args) {
+  on<cpu::pointwise_backward, cuda::pointwise_backward>(stream, args);
+}
+
+}  // namespace tunas::kernels

@@ -1,0 +1,291 @@
+// The backward pass of the pointwise convolution on the CPU, fused: the gradient of the output is
+// formed on load, the data gradient leaves with the activation's derivative and the sums that the
+// next normalisation needs, and the weight gradient is taken from the same tile.
+//
+// Consecutive tiles form a chunk with a partial weight gradient of its own; the chunks are added in
+// order. Columns of x are cut into blocks where the weight gradient would not stay in L2, or where
+// there are few rows; every block forms the gradient of the output for itself.
+#include <omp.h>
+
+#include <algorithm>
+
+#include "kernels/check.h"
+#include "kernels/pointwise.h"
+#include "kernels/pointwise_tiles.h"
+
+namespace tunas::kernels {
+
+Cost cost(const PointwiseBackward& args) {
+  const double w = static_cast<double>(args.w.out.now) * args.w.in.now;
+  const int products = (args.dx.dz ? 1 : 0) + (args.dw ? 1 : 0);
+  const double dx = bytes_of(args.dx.dz), dw = args.dw ? 4 * w : 0;
+  const double y = args.dy.ca ? bytes_of(args.dy.y) : 0;
+  const double old_dx = args.dx.how == Write::accumulate ? dx : 0;
+  return {2 * w * static_cast<double>(args.x.y.rows()) * products,
+          bytes_of(args.dy.dz) + y + bytes_of(args.x.y) + old_dx + 4 * w + dw, dx + dw};
+}
+
+namespace cpu {
+namespace {
+
+constexpr long kTileBytes = 128 << 10;   // of dy, u and du
+constexpr long kBlockBytes = 256 << 10;  // of weight gradient that a tile adds to
+
+// The backward pass: its plan, which follows from the shapes, and its pieces of the workspace.
+class Backward {
+ public:
+  Backward(const CpuContext& context, const PointwiseBackward& args);
+  void run(int threads);
+
+ private:
+  struct Task {
+    long chunk;
+    int block;
+    float *dy, *u, *du;  // the thread's buffers: [tile rows][n], [tile rows][columns], a strip
+  };
+
+  static int wanted_blocks(const PointwiseBackward& args);
+  static long wanted_chunks(const PointwiseBackward& args, const Tiles& tiles, long blocks);
+  void run(const Task& task) const;
+  const float* incoming(const Strips::Strip& strip, float* dy) const;
+  void data_grad(const Task& task, const Strips::Strip& strip, const float* dy,
+                 const Tiles::Tile& next) const;
+  void weight_grad(const Task& task, const Tiles::Tile& tile, Write how) const;
+  void add_up() const;
+
+  const PointwiseBackward& args_;
+  const GemmLoops& gemm_ = gemm_loops();
+  const PointwiseLoops& loops_ = pointwise_loops();
+  const bool plain_;
+  const int k_, n_;  // columns of x and of y
+  const Blocks blocks_;
+  const Tiles tiles_;
+  const long chunks_;
+  const long scratch_;
+  const long weights_;
+  Workspace workspace_;
+  const PackedBlocks w_;
+  float* const dw_;     // [chunk][block][out.now][block's columns]; null with one chunk
+  float* const sums_;   // [chunk][2][k]: S1, and S2 before its factor
+  float* const dbias_;  // [chunk][n]
+  float* const scratches_;
+};
+
+Backward::Backward(const CpuContext& context, const PointwiseBackward& args)
+    : args_(args),
+      plain_(is_plain(args.x)),
+      k_(args.w.in.now),
+      n_(round_up_8(args.w.out.now)),
+      blocks_(k_, wanted_blocks(args)),
+      tiles_(args.x.y, tile_rows(kTileBytes, n_ + 2 * blocks_.width), args.x.gate != nullptr),
+      chunks_(wanted_chunks(args, tiles_, blocks_.count)),
+      scratch_(whole_lines(tiles_.rows * (long{n_} + blocks_.width)) +
+               whole_lines(long{kStripRows} * blocks_.width)),
+      weights_(long{args.w.out.now} * k_),
+      workspace_(context, "pointwise_backward"),
+      w_{blocks_,
+         {args.w.f32(), args.w.in.max, 1, args.w.out.now, k_,
+          args.dx.dz ? workspace_.take(weights_) : nullptr}},
+      dw_(args.dw && chunks_ > 1 ? workspace_.take(chunks_ * weights_) : nullptr),
+      sums_(args.dx.dz && args.dx.mean ? workspace_.take(chunks_ * 2 * k_) : nullptr),
+      dbias_(args.dbias ? workspace_.take(chunks_ * n_) : nullptr),
+      scratches_(workspace_.take(scratch_ * context.threads)) {}
+
+// Enough blocks that the weight gradient of one stays in L2, and that few rows make enough tasks.
+int Backward::wanted_blocks(const PointwiseBackward& args) {
+  const long k = args.w.in.now, rows = args.x.y.rows();
+  const long for_cache = (args.w.out.now * k * 4 + kBlockBytes - 1) / kBlockBytes;
+  const long for_tasks = kMinTasks * 64 / rows;
+  return static_cast<int>(std::clamp(std::max(for_cache, for_tasks), 1L, k / 32 + 1));
+}
+
+// Partial gradients may cost an eighth of the traffic of the tensors, or whatever it takes to have
+// enough tasks.
+long Backward::wanted_chunks(const PointwiseBackward& args, const Tiles& tiles, long blocks) {
+  const double k = args.w.in.now, n = args.w.out.now;
+  const double rows = static_cast<double>(args.x.y.rows());
+  const long cheap = static_cast<long>(rows * (n + 2 * k) / (8 * n * k));
+  const long wanted = std::max(std::min(cheap, kMaxChunks), (kMinTasks + blocks - 1) / blocks);
+  return std::min(wanted, tiles.runs > 1 ? tiles.runs : tiles.count());
+}
+
+void Backward::run(int threads) {
+#pragma omp parallel num_threads(threads)
+  {
+    float* const dy = scratches_ + omp_get_thread_num() * scratch_;
+    float* const du = dy + whole_lines(tiles_.rows * long{n_});
+    float* const u = du + whole_lines(long{kStripRows} * blocks_.width);
+    if (args_.dx.dz) w_.pack(gemm_);
+#pragma omp for schedule(dynamic)
+    for (long i = 0; i < chunks_ * blocks_.count; ++i) {
+      run({i / blocks_.count, static_cast<int>(i % blocks_.count), dy, u, du});
+    }
+    add_up();
+  }
+}
+
+void Backward::run(const Task& task) const {
+  const int begin = blocks_.begin(task.block), size = blocks_.size(task.block);
+  if (sums_) {
+    float* s1 = sums_ + task.chunk * 2 * k_ + begin;
+    std::fill_n(s1, size, 0.0f);
+    std::fill_n(s1 + k_, size, 0.0f);
+  }
+  float* const dbias = dbias_ && task.block == 0 ? dbias_ + task.chunk * n_ : nullptr;
+  if (dbias) std::fill_n(dbias, n_, 0.0f);
+
+  // With a gate a chunk is a number of whole images, so that dgate has one writer.
+  const long unit = tiles_.runs > 1 ? tiles_.per_run : 1, units = tiles_.count() / unit;
+  const long first = part_begin(units, task.chunk, chunks_) * unit;
+  const long last = part_begin(units, task.chunk + 1, chunks_) * unit;
+  for (long t = first; t < last; ++t) {
+    const Tiles::Tile tile = tiles_[t];
+    Strips strips(args_.x, tile);
+    for (Strips::Strip strip; strips.next(strip);) {
+      const long row = strip.begin - tile.begin;
+      const float* dy = incoming(strip, task.dy + row * n_);
+      if (dbias) loops_.sum_rows({strip.rows, n_, dy, n_, dbias});
+      if (args_.dx.dz) {
+        data_grad(task, strip, dy, {strip.begin + tile.rows, strip.rows});
+      }
+      if (args_.dw && !plain_) {
+        loops_.load_source(load_strip(args_.x, strip, begin, size, task.u + row * size));
+      }
+    }
+    if (args_.dw) weight_grad(task, tile, dw_ && t == first ? Write::overwrite : Write::accumulate);
+  }
+}
+
+const float* Backward::incoming(const Strips::Strip& strip, float* dy) const {
+  const Incoming& in = args_.dy;
+  const long at = strip.begin * n_;
+  if (!in.ca) return in.dz.f32() + at;
+  loops_.load_incoming(
+      {strip.rows, n_, in.dz.f32() + at, in.y.f32() + at, in.ca, in.cb, in.cc, dy});
+  return dy;
+}
+
+void Backward::data_grad(const Task& task, const Strips::Strip& strip, const float* dy,
+                         const Tiles::Tile& next) const {
+  const int begin = blocks_.begin(task.block), size = blocks_.size(task.block);
+  const Source& x = args_.x;
+  const SourceGrad& dx = args_.dx;
+  const long at = strip.begin * k_ + begin;
+  Multiply product;
+  product.m = strip.rows;
+  product.n = size;
+  product.k = args_.w.out.now;
+  product.a = dy;
+  product.lda = n_;
+  product.b = w_[task.block];
+  product.c = task.du;
+  product.ldc = size;
+  product.ahead[0] = rows_ahead(args_.dy.dz, next.begin, next.rows);
+  product.ahead[1] = rows_ahead(dx.dz, next.begin, next.rows);
+  gemm_.multiply(product);
+
+  StoreGrad store;
+  store.rows = strip.rows;
+  store.c = size;
+  store.du = task.du;
+  store.y = x.y.f32() + at;
+  store.dz = dx.dz.f32() + at;
+  store.ld = k_;
+  store.scale = x.scale ? x.scale + begin : nullptr;
+  store.shift = x.shift ? x.shift + begin : nullptr;
+  store.act = x.act;
+  store.how = dx.how;
+  if (sums_) {
+    store.mean = dx.mean + begin;
+    store.sum_dz = sums_ + task.chunk * 2 * k_ + begin;
+    store.sum_dz_y = store.sum_dz + k_;
+  }
+  if (x.gate) {
+    store.gate = x.gate + strip.image * k_ + begin;
+    store.dgate = dx.dgate + strip.image * k_ + begin;
+    if (strip.first) std::fill_n(store.dgate, size, 0.0f);
+  }
+  loops_.store_grad(store);
+}
+
+// With one chunk straight into dw, which has every row of the tensors then.
+void Backward::weight_grad(const Task& task, const Tiles::Tile& tile, Write how) const {
+  const int begin = blocks_.begin(task.block), size = blocks_.size(task.block);
+  MultiplyTransposed product;
+  product.m = args_.w.out.now;
+  product.n = size;
+  product.rows = tile.rows;
+  product.a = args_.dy.ca ? task.dy : args_.dy.dz.f32() + tile.begin * n_;
+  product.lda = n_;
+  product.b = plain_ ? args_.x.y.f32() + tile.begin * k_ + begin : task.u;
+  product.ldb = plain_ ? k_ : size;
+  product.how = how;
+  product.c = dw_ ? dw_ + task.chunk * weights_ + long{product.m} * begin : args_.dw.f32() + begin;
+  product.ldc = dw_ ? size : args_.dw.in.max;
+  const long next = tile.begin + tile.rows;
+  product.ahead[0] = rows_ahead(args_.x.y, next, tile.rows);
+  if (args_.dy.ca) product.ahead[1] = rows_ahead(args_.dy.y, next, tile.rows);
+  gemm_.multiply_transposed(product);
+}
+
+// Work sharing inside the parallel region.
+void Backward::add_up() const {
+  const int chunks = static_cast<int>(chunks_);
+  const Filter& w = args_.w;
+  if (dw_ || (args_.dw && args_.decay != 0)) {
+#pragma omp for collapse(2)
+    for (int o = 0; o < w.out.now; ++o) {
+      for (int block = 0; block < blocks_.count; ++block) {
+        const int begin = blocks_.begin(block), size = blocks_.size(block);
+        const float* partial = dw_ ? dw_ + long{w.out.now} * begin + long{o} * size : nullptr;
+        const long at = long{o} * w.in.max + begin;
+        add_weight_grad({dw_ ? chunks : 0, weights_, partial, size, args_.decay, w.f32() + at,
+                         args_.dw.f32() + at});
+      }
+    }
+  }
+#pragma omp single
+  {
+    const SourceGrad& dx = args_.dx;
+    if (sums_) {
+      add_chunks({chunks, 2L * k_, sums_, 0, k_, nullptr, dx.how, dx.sum_dz});
+      add_chunks({chunks, 2L * k_, sums_ + k_, 0, k_, dx.inv_std, dx.how, dx.sum_dz_xhat});
+    }
+    if (dbias_) {
+      add_chunks({chunks, n_, dbias_, 0, w.out.now, nullptr, Write::accumulate, args_.dbias});
+    }
+  }
+}
+
+void check(const PointwiseBackward& args) {
+  const char* kernel = "pointwise_backward";
+  const Tensor& x = args.x.y;
+  const SourceGrad& dx = args.dx;
+  check_pointwise(kernel, args.x, args.w);
+  const int n = round_up_8(args.w.out.now);
+  check_shape(kernel, "dz", args.dy.dz, x.n, x.h, x.w, n);
+  if (args.dy.ca) {
+    check_shape(kernel, "y", args.dy.y, x.n, x.h, x.w, n);
+    require(args.dy.cb && args.dy.cc, kernel, ": ca, cb and cc go together");
+  }
+  if (args.dw) {
+    require(args.dw.type == DType::f32 && args.dw.out == args.w.out && args.dw.in == args.w.in,
+            kernel, ": dw must have the widths and the type of w");
+  }
+  if (!dx.dz) return;
+  check_same_shape(kernel, "dx.dz", dx.dz, x);
+  require(!args.x.gate || (dx.dgate && !dx.mean), kernel,
+          ": a gated x needs dgate, and its sums belong to pool_backward");
+  require(!dx.mean || (dx.inv_std && dx.sum_dz && dx.sum_dz_xhat), kernel,
+          ": mean, inv_std and the two sums go together");
+}
+
+}  // namespace
+
+void pointwise_backward(CpuContext& context, const PointwiseBackward& args) {
+  check(args);
+  Backward(context, args).run(context.threads);
+}
+
+}  // namespace cpu
+}  // namespace tunas::kernels

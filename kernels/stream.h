@@ -1,0 +1,33 @@
+// Stream: where a kernel runs. Cpu: a CpuContext; Cuda: a CudaContext; Dry: a Tally.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/cost.h"
+
+namespace tunas {
+
+enum class Kind : unsigned char { cpu, cuda, dry };
+
+struct Stream {
+  Kind kind = Kind::cpu;
+  void* handle = nullptr;
+};
+
+/// Threads and scratch memory of the CPU backend. Kernels cut work into tiles that do not depend
+/// on `threads`; `workspace` holds partial sums and the threads' tiles (kWorkspaceBytes in all).
+struct CpuContext {
+  int threads = 1;
+  char* workspace = nullptr;
+  std::size_t workspace_bytes = 0;
+
+  static constexpr std::size_t kWorkspaceBytes = std::size_t{96} << 20;
+};
+
+/// What a dry run would have done.
+struct Tally {
+  Cost cost;
+  long calls = 0;
+};
+
+}  // namespace tunas

@@ -1,0 +1,75 @@
+#include "search/searcher.h"
+
+#include <cmath>
+
+#include "kernels/error.h"
+
+namespace tunas::search {
+
+using engine::Pass;
+using engine::share_of;
+
+Searcher::Searcher(engine::Device& device, const Space& space, const CostModel& cost,
+                   const SearchConfig& config)
+    : config_(config),
+      cost_(&cost),
+      weight_rate_{config.learning_rate, share_of(config.rate_warmup, config.steps), config.steps},
+      controller_rate_{config.controller_rate, share_of(config.delay, config.steps), config.steps},
+      network_(device, space, config.network),
+      controller_(space, config.controller) {
+  require(config.op_warmup <= config.delay && config.filter_warmup <= config.delay,
+          "warm-ups (operations ", config.op_warmup, ", filters ", config.filter_warmup,
+          " of the steps) must not outlast the controller's delay (", config.delay,
+          "), or it would learn from replaced decisions");
+  const auto shards = static_cast<std::size_t>(config.network.shards);
+  samples_.resize(shards);
+  plans_.resize(shards);
+  rewards_.resize(shards);
+}
+
+SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
+  SearchReport report;
+  report.step = step_;
+  report.weight_rate = weight_rate_.at(step_);
+  report.controller_rate = controller_rate_.at(step_);
+  report.op_warmup = engine::linear_decay(step_, share_of(config_.op_warmup, config_.steps));
+  report.filter_warmup =
+      engine::linear_decay(step_, share_of(config_.filter_warmup, config_.steps));
+  const int shards = config_.network.shards;
+  const auto step32 = static_cast<std::uint32_t>(step_);
+
+  for (int s = 0; s < shards; ++s) {
+    const auto i = static_cast<std::size_t>(s);
+    samples_[i] = controller_.sample(config_.network.seed, step32, static_cast<std::uint32_t>(s),
+                                     {report.op_warmup, report.filter_warmup});
+    plans_[i] = network_.supernet().plan(samples_[i].arch);
+    const Outcome trained = network_.train_shard(train(), plans_[i], step32, s);
+    if (!std::isfinite(trained.loss)) {
+      fail(Exit::numeric, "the loss of step ", step_, ", shard ", s,
+           " is not finite; a smaller --lr may help");
+    }
+    report.loss += trained.loss / shards;
+    report.train_accuracy += trained.accuracy() / shards;
+    report.images += trained.images;
+  }
+  network_.update(report.weight_rate);
+
+  const Reward reward = config_.reward;
+  for (int s = 0; s < shards; ++s) {
+    const auto i = static_cast<std::size_t>(s);
+    const Outcome scored = network_.score(held_out(), plans_[i], Pass::search_validation);
+    const double cost = cost_->cost(samples_[i].arch);
+    rewards_[i] = reward(scored.accuracy(), cost);
+    report.accuracy += scored.accuracy() / shards;
+    report.cost += cost / shards;
+    report.images += scored.images;
+  }
+  const StepStats stats = controller_.update(samples_, rewards_, report.controller_rate);
+  report.reward = stats.mean_reward;
+  report.baseline = stats.baseline;
+  report.entropy = stats.entropy;
+  ++step_;
+  return report;
+}
+
+}  // namespace tunas::search

@@ -1,0 +1,76 @@
+// Searcher: one TuNAS search, step by step, in the published order (specification section 13):
+//
+//   for each shard   sample an architecture (warm-up may widen or average); train its weights
+//   all              update the shared weights with the mean gradient
+//   for each shard   accuracy Q on a held-out batch with the *updated* weights, same architecture;
+//                    reward(Q, cost)
+//   all              REINFORCE update of the controller
+//
+// The only files that know the algorithm are this one's source and trainer.cpp.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "engine/schedule.h"
+#include "search/controller.h"
+#include "search/cost_model.h"
+#include "search/network.h"
+#include "search/reward.h"
+
+namespace tunas::search {
+
+/// The next batch of a stream; it stays valid until the next call.
+using NextBatch = std::function<const Batch&()>;
+
+struct SearchConfig {
+  NetworkConfig network;  // train_batch and validation_batch are per shard
+  ControllerConfig controller;
+  std::int64_t steps = 0;
+  double learning_rate = 0;    // peak, of the weights
+  double controller_rate = 0;  // at the end of the delay; grows tenfold until the last step
+  double rate_warmup = 0.025;  // fractions of `steps`
+  double delay = 0.25;
+  double op_warmup = 0.25;
+  double filter_warmup = 0.25;
+  Reward reward;  // its target in the cost model's unit
+};
+
+/// What one step did; means over shards.
+struct SearchReport {
+  std::int64_t step = 0;
+  double loss = 0, train_accuracy = 0, accuracy = 0, reward = 0, baseline = 0, cost = 0;
+  double entropy = 0, weight_rate = 0, controller_rate = 0, op_warmup = 0, filter_warmup = 0;
+  int images = 0;  // trained and scored
+};
+
+class Searcher {
+ public:
+  /// Error on warm-ups longer than the delay: the controller would learn from replaced decisions.
+  Searcher(engine::Device& device, const Space& space, const CostModel& cost,
+           const SearchConfig& config);
+
+  std::int64_t step_number() const { return step_; }
+  bool done() const { return step_ >= config_.steps; }
+  /// One step. Error(Exit::numeric) when the loss is not finite.
+  SearchReport step(const NextBatch& train, const NextBatch& held_out);
+
+  /// The most likely architecture so far, and its cost.
+  Arch best() const { return controller_.most_likely(); }
+  const Controller& controller() const { return controller_; }
+  Network& network() { return network_; }
+
+ private:
+  SearchConfig config_;
+  const CostModel* cost_;
+  engine::Cosine weight_rate_;
+  engine::DelayedExponential controller_rate_;
+  Network network_;
+  Controller controller_;
+  std::int64_t step_ = 0;
+  std::vector<Sample> samples_;
+  std::vector<Plan> plans_;
+  std::vector<double> rewards_;
+};
+
+}  // namespace tunas::search

@@ -1,0 +1,73 @@
+// Supernet: the network, written once. It owns the weights of every option of a Space at their
+// largest sizes and runs any Plan of it; a network trained alone is a Space with one point.
+// Sharing is as in specification section 7.1: positions share nothing; within a bottleneck the
+// pointwise convolutions serve all kernel sizes, each kernel size has its own depthwise weights
+// and norm.
+#pragma once
+
+#include <vector>
+
+#include "engine/layers.h"
+#include "engine/ops/image.h"
+#include "kernels/philox.h"
+#include "search/arch.h"
+
+namespace tunas::search {
+
+struct SupernetConfig {
+  int resolution = 224;
+  Padding padding = Padding::same;
+  Resample resample = Resample::legacy_bicubic;
+  bool running_averages = false;  // networks trained alone
+  float epsilon = 1e-3f;          // of batch norm
+  float momentum = 0.99f;         // of the running averages
+  float weight_decay = 4e-5f;
+  float dropout = 0;
+};
+
+class Supernet {
+ public:
+  /// Registers the weights. Error where the space is not one this network can be: its first layer
+  /// must be the only k x k convolution, and a global pool must precede the classifier.
+  Supernet(const Space& space, engine::ParamStore& params, const SupernetConfig& config);
+
+  /// Logits [n][1][1][round_up_8(classes)] of a batch under `plan` (made by `plan()`).
+  engine::Raw forward(engine::Tape& tape, const Batch& batch, const Plan& plan,
+                      const PhiloxKey& dropout_key) const;
+
+  Plan plan(const Arch& arch) const { return resolve(space_, arch, config_.resolution); }
+  const Space& space() const { return space_; }
+  const SupernetConfig& config() const { return config_; }
+
+ private:
+  struct LayerWeights {
+    engine::ConvNorm expand;                // bottleneck
+    std::vector<engine::ConvNorm> kernels;  // per kernel option: depthwise, or the convolution
+    engine::SqueezeExciteWeights squeeze_excite;
+    std::vector<engine::ConvNorm> project;  // one, or one per kernel option (not shared)
+  };
+  LayerWeights make(const engine::Registry& at, const PlanLayer& layer) const;
+
+  engine::Raw stem(engine::Tape& tape, engine::Var image, const PlanLayer& layer,
+                   const LayerWeights& weights) const;
+  engine::Raw layer(engine::Tape& tape, const engine::Raw& x, const PlanLayer& layer,
+                    const LayerWeights& weights) const;
+  engine::Raw conv(engine::Tape& tape, const engine::Raw& x, const PlanLayer& layer,
+                   const LayerWeights& weights) const;
+  engine::Raw separable(engine::Tape& tape, const engine::Raw& x, const PlanLayer& layer,
+                        const LayerWeights& weights) const;
+  engine::Raw bottleneck(engine::Tape& tape, const engine::Raw& x, const PlanLayer& layer,
+                         const LayerWeights& weights) const;
+  engine::Raw depthwise(engine::Tape& tape, const engine::Raw& x, const PlanLayer& layer,
+                        const LayerWeights& weights, std::size_t choice) const;
+  engine::Raw project(engine::Tape& tape, const engine::Raw& x, const PlanLayer& layer,
+                      const engine::ConvNorm& weights, double mask) const;
+
+  Space space_;
+  SupernetConfig config_;
+  int border_ = 0;
+  std::vector<LayerWeights> layers_;  // in the order of Plan::layers
+  engine::ConvNorm classifier_;
+};
+
+}  // namespace tunas::search

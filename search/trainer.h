@@ -1,0 +1,47 @@
+// Trainer: a network trained alone (a Space with one point), with running averages for evaluation;
+// specification section 16.
+#pragma once
+
+#include "search/network.h"
+#include "search/searcher.h"
+
+namespace tunas::search {
+
+struct TrainConfig {
+  NetworkConfig network;  // train_batch: images of a shard
+  std::int64_t steps = 0;
+  double learning_rate = 0;    // peak
+  double rate_warmup = 0.025;  // fraction of `steps`
+};
+
+struct TrainReport {
+  std::int64_t step = 0;
+  double loss = 0, accuracy = 0, rate = 0;
+  int images = 0;
+};
+
+class Trainer {
+ public:
+  /// `space` must have one point (Space::only).
+  Trainer(engine::Device& device, const Space& space, const TrainConfig& config);
+
+  std::int64_t step_number() const { return step_; }
+  bool done() const { return step_ >= config_.steps; }
+  /// One step over all shards. Error(Exit::numeric) when the loss is not finite.
+  TrainReport step(const NextBatch& train);
+  /// One batch with the running averages; an empty batch gives an empty Outcome.
+  Outcome evaluate(const Batch& batch);
+  Network& network() { return network_; }
+
+ private:
+  TrainConfig config_;
+  Network network_;
+  Plan plan_;
+  engine::Cosine rate_;
+  std::int64_t step_ = 0;
+};
+
+/// Sums outcomes of batches: losses weighted by images.
+void accumulate(Outcome& sum, const Outcome& part);
+
+}  // namespace tunas::search

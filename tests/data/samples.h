@@ -1,0 +1,175 @@
+// Made-up files for the data tests: JPEGs, tars, idx files, a folder that cleans up after itself.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <jpeglib.h>
+
+#include "kernels/error.h"
+
+namespace tunas::data::testing {
+
+using Bytes = std::vector<std::uint8_t>;
+
+class Folder {
+ public:
+  Folder() {
+    std::string name = std::filesystem::temp_directory_path() / "tunas-data-XXXXXX";
+    if (!mkdtemp(name.data())) fail(Exit::data, name, ": cannot be made");
+    path_ = name;
+  }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  ~Folder() { std::filesystem::remove_all(path_); }
+
+  std::string path(const std::string& name) const { return path_ + "/" + name; }
+  std::string write(const std::string& name, const Bytes& bytes) const {
+    std::ofstream out(path(name), std::ios::binary);
+    out.write(reinterpret_cast<const char*>(bytes.data()),
+              static_cast<std::streamsize>(bytes.size()));
+    if (!out.flush()) fail(Exit::data, path(name), ": cannot be written");
+    return path(name);
+  }
+
+ private:
+  std::string path_;
+};
+
+struct JpegKind {
+  int h = 48, w = 64;
+  J_COLOR_SPACE space = JCS_RGB;       // of the pixels: JCS_GRAYSCALE, JCS_RGB, JCS_CMYK
+  J_COLOR_SPACE stored = JCS_UNKNOWN;  // unknown: libjpeg's choice
+  int h_samp = 2, v_samp = 2;          // of the first component
+  bool progressive = false;
+  int restart = 0;
+  int seed = 0;  // another picture
+  int quality = 90;
+};
+
+/// Smooth gradients with some texture, so that neighbouring blocks differ.
+inline std::uint8_t texture(int seed, int y, int x, int c) {
+  const int wave = (x * (3 + c) + y * (5 - c) + seed * 31) % 256;
+  return static_cast<std::uint8_t>((wave + ((x / 3 + y / 5) % 2) * 60) % 256);
+}
+
+inline Bytes make_jpeg(const JpegKind& kind) {
+  jpeg_compress_struct info = {};
+  jpeg_error_mgr errors = {};
+  info.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&info);
+  unsigned char* memory = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&info, &memory, &size);
+  info.image_height = static_cast<JDIMENSION>(kind.h);
+  info.image_width = static_cast<JDIMENSION>(kind.w);
+  info.in_color_space = kind.space;
+  info.input_components = kind.space == JCS_GRAYSCALE ? 1 : kind.space == JCS_CMYK ? 4 : 3;
+  jpeg_set_defaults(&info);
+  if (kind.stored != JCS_UNKNOWN) jpeg_set_colorspace(&info, kind.stored);
+  jpeg_set_quality(&info, kind.quality, TRUE);
+  info.restart_interval = static_cast<unsigned>(kind.restart);
+  if (info.num_components > 1) {
+    info.comp_info[0].h_samp_factor = kind.h_samp;
+    info.comp_info[0].v_samp_factor = kind.v_samp;
+    for (int c = 1; c < info.num_components; ++c) {
+      info.comp_info[c].h_samp_factor = info.comp_info[c].v_samp_factor = 1;
+    }
+  }
+  if (kind.progressive) jpeg_simple_progression(&info);
+  jpeg_start_compress(&info, TRUE);
+  Bytes row(static_cast<std::size_t>(kind.w * info.input_components));
+  for (int y = 0; y < kind.h; ++y) {
+    for (int x = 0; x < kind.w; ++x) {
+      for (int c = 0; c < info.input_components; ++c) {
+        row[static_cast<std::size_t>(x * info.input_components + c)] = texture(kind.seed, y, x, c);
+      }
+    }
+    JSAMPROW rows = row.data();
+    jpeg_write_scanlines(&info, &rows, 1);
+  }
+  jpeg_finish_compress(&info);
+  Bytes bytes(memory, memory + size);
+  jpeg_destroy_compress(&info);
+  std::free(memory);
+  return bytes;
+}
+
+inline Bytes bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
+
+/// Appends one member to an archive.
+inline void add_member(Bytes& tar, const std::string& name, const Bytes& contents,
+                       char type = '0') {
+  char header[512] = {};
+  std::snprintf(header, 100, "%s", name.c_str());
+  std::snprintf(header + 100, 8, "%07o", 0644);
+  std::snprintf(header + 124, 12, "%011lo", static_cast<unsigned long>(contents.size()));
+  std::snprintf(header + 136, 12, "%011o", 0);
+  header[156] = type;
+  std::snprintf(header + 257, 8, "ustar");
+  header[263] = header[264] = '0';
+  unsigned sum = 8 * ' ';
+  for (const char c : header) sum += static_cast<unsigned char>(c);
+  std::snprintf(header + 148, 8, "%06o", sum);
+  tar.insert(tar.end(), header, header + 512);
+  tar.insert(tar.end(), contents.begin(), contents.end());
+  tar.resize((tar.size() + 511) / 512 * 512);
+}
+
+inline void end_archive(Bytes& tar) { tar.resize(tar.size() + 1024); }
+
+/// A tar of `count` small JPEGs, keys k0, k1, ..., labels index mod 5; `damage(i, jpeg)` first.
+template <class Damage>
+Bytes make_tar(int count, const Damage& damage) {
+  Bytes tar;
+  for (int i = 0; i < count; ++i) {
+    Bytes jpeg = make_jpeg({.h = 40 + i % 7 * 8, .w = 56 + i % 5 * 8, .seed = i});
+    damage(i, jpeg);
+    std::string key = "k";
+    key += std::to_string(i);
+    add_member(tar, key + ".jpg", jpeg);
+    add_member(tar, key + ".cls", bytes_of(std::to_string(i % 5)));
+  }
+  end_archive(tar);
+  return tar;
+}
+inline Bytes make_tar(int count) {
+  return make_tar(count, [](int, Bytes&) {});
+}
+
+/// The sentence `action` fails with; fails the test unless it is an Error with this exit code.
+template <class Action>
+std::string sentence(const Action& action, Exit code = Exit::data) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_EQ(static_cast<int>(error.code()), static_cast<int>(code)) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return {};
+}
+
+/// A folder of the shared test data (TUNAS_SHARED, by default beside the sources); empty if absent.
+inline std::string shared_data(const std::string& name) {
+  const char* set = std::getenv("TUNAS_SHARED");
+  const std::string root = set ? set : std::string(TUNAS_SOURCE_DIR) + "/../shared";
+  const std::string path = root + "/data/" + name;
+  return std::filesystem::exists(path) ? path : "";
+}
+
+#define TUNAS_NEED_SHARED(variable, name)                                          \
+  const std::string variable = ::tunas::data::testing::shared_data(name);          \
+  if (variable.empty()) {                                                          \
+    GTEST_SKIP() << "needs the shared test data " << name << "; set TUNAS_SHARED"; \
+  }                                                                                \
+  static_assert(true)
+
+}  // namespace tunas::data::testing

@@ -1,0 +1,88 @@
+// The tape: order of closures, gradient slots, memory given back on the way.
+#include "engine/tape.h"
+
+#include <gtest/gtest.h>
+
+namespace tunas::engine {
+namespace {
+
+struct TapeTest : testing::Test {
+  Device device = Device::cpu(1);
+  ParamStore params;
+  std::vector<char> memory = std::vector<char>(1 << 16);
+  Arena arena{memory.data(), memory.size()};
+  Tape tape{device.stream(), arena, params};
+};
+
+TEST_F(TapeTest, BackwardRunsFromTheEnd) {
+  tape.reset(Pass::train);
+  static std::vector<int> order;
+  order.clear();
+  for (int i = 0; i < 4; ++i) tape.push([i](Tape&) { order.push_back(i); });
+  tape.backward();
+  EXPECT_EQ(order, (std::vector<int>{3, 2, 1, 0}));
+}
+
+TEST_F(TapeTest, TheFirstWriterOverwritesLaterOnesAccumulate) {
+  tape.reset(Pass::train);
+  const Var x = tape.activation(1, 2, 2, 8);
+  EXPECT_FALSE(tape.grad(x));
+  EXPECT_EQ(tape.grad_slot(x).how, Write::overwrite);
+  EXPECT_EQ(tape.grad_slot(x).how, Write::accumulate);
+  EXPECT_EQ(tape.grad(x).c, 8);
+  const Var image = tape.activation(1, 2, 2, 4, Tape::Gradient::none);
+  EXPECT_FALSE(tape.grad_slot(image).grad);
+}
+
+TEST_F(TapeTest, BackwardReturnsTheMemoryOfEachOp) {
+  tape.reset(Pass::train);
+  const Var image = tape.activation(1, 4, 4, 4, Tape::Gradient::none);
+  (void)image;
+  static std::size_t used[3];
+  for (int i = 0; i < 3; ++i) {
+    const Var y = tape.activation(1, 4, 4, 8);
+    tape.push([i, y, this_arena = &arena](Tape& t) {
+      t.grad_slot(y);
+      used[i] = this_arena->used();
+    });
+  }
+  tape.backward();
+  const std::size_t tensor = 4 * 4 * 8 * 4, picture = 4 * 4 * 4 * 4;
+  EXPECT_EQ(used[2], picture + 4 * tensor);
+  EXPECT_EQ(used[1], picture + 3 * tensor);
+  EXPECT_EQ(used[0], picture + 2 * tensor);
+}
+
+TEST_F(TapeTest, AForwardOnlyPassKeepsWhatItIsTold) {
+  tape.reset(Pass::search_validation);
+  tape.push([](Tape&) { FAIL() << "nothing is recorded"; });
+  const int mark = tape.mark();
+  const Var a = tape.activation(1, 4, 4, 8);
+  const Var b = tape.activation(1, 4, 4, 8);
+  tape.release(mark, {b});
+  EXPECT_EQ(arena.used(), tape.value(b).bytes());
+  EXPECT_FALSE(tape.value(a));
+  tape.release(mark, {b});
+  EXPECT_EQ(arena.used(), tape.value(b).bytes()) << "released once";
+  tape.backward();
+}
+
+TEST_F(TapeTest, ManyClosuresFillChunksAndAllRun) {
+  static int runs;
+  for (int pass = 0; pass < 2; ++pass) {
+    tape.reset(Pass::train);
+    runs = 0;
+    for (int i = 0; i < 1000; ++i) {
+      struct Payload {
+        int value[100];
+      } payload{};
+      payload.value[99] = i;
+      tape.push([payload, i](Tape&) { runs += payload.value[99] == i; });
+    }
+    tape.backward();
+    EXPECT_EQ(runs, 1000);
+  }
+}
+
+}  // namespace
+}  // namespace tunas::engine

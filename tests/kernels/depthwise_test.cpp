@@ -1,0 +1,238 @@
+// Depthwise convolution, forward and backward.
+#include "kernels/depthwise.h"
+
+#include <cmath>
+
+#include "tests/support/kernel_case.h"
+#include "tests/support/sources.h"
+
+namespace tunas::test {
+namespace {
+
+using kernels::DepthwiseBackward;
+using kernels::DepthwiseForward;
+
+class DepthwiseCase {
+ public:
+  DepthwiseCase(Generator& random, const Problem& problem)
+      : in_{problem.n, problem.h, problem.w, problem.c.now},
+        c_(problem.c),
+        window_(window(problem)),
+        out_{problem.n, window_.out_h, window_.out_w, problem.c.now},
+        moments_(random.numbers() == Numbers::real),
+        decay_(random.numbers() == Numbers::real ? 0.125f : 2.0f),
+        source_(draw_source(random, problem, in_)),
+        w_(random.tensor(long{problem.k} * problem.k * c_.now)),
+        incoming_(draw_incoming(random, out_, problem.norm)),
+        grad_(draw_grad(random, problem, source_)),
+        dw_(random.tensor(static_cast<long>(w_.size()))) {}
+
+  static reference::Window window(const Problem& problem) {
+    const Axis rows = pad_axis(problem.padding, problem.h, problem.k, problem.s);
+    const Axis columns = pad_axis(problem.padding, problem.w, problem.k, problem.s);
+    return {problem.k, problem.s, rows.before, columns.before, rows.out, columns.out};
+  }
+
+  Results forward(Stream stream) const {
+    const SourceMemory x(source_);
+    const StoredFilter w({1, 1}, c_, window_.k, w_);
+    const Guarded y(out_.size()), mean(moments_ ? c_.now : 0), variance(moments_ ? c_.now : 0);
+    kernels::depthwise(stream, {x.view(),
+                                w.view(),
+                                window_.stride,
+                                window_.top,
+                                window_.left,
+                                {mean.optional(), variance.optional()},
+                                tensor(y, out_)});
+    Results results{{"y", y.values()}};
+    if (moments_) append(results, {{"mean", mean.values()}, {"variance", variance.values()}});
+    return results;
+  }
+
+  Results forward_reference() const {
+    const Values y = reference::depthwise(reference::read(source_), in_, w_, window_);
+    Results results{{"y", y}};
+    if (moments_) {
+      const reference::Moments m = reference::moments(y, c_.now);
+      append(results, {{"mean", m.mean}, {"variance", m.variance}});
+    }
+    return results;
+  }
+
+  Results backward(Stream stream) const {
+    const IncomingMemory dy(incoming_, out_);
+    const SourceMemory x(source_);
+    const StoredFilter w({1, 1}, c_, window_.k, w_), dw({1, 1}, c_, window_.k, dw_);
+    const GradMemory dx(grad_);
+    kernels::depthwise_backward(stream, {dy.view(), x.view(), w.view(), window_.stride, window_.top,
+                                         window_.left, decay_, dx.view(), dw.view()});
+    EXPECT_TRUE(dw.beyond_untouched()) << "dw was written beyond the prefix";
+    Results results = dx.results();
+    results.push_back({"dw", dw.prefix()});
+    return results;
+  }
+
+  Results backward_reference() const {
+    reference::LinearGrad linear = reference::depthwise_backward(
+        reference::incoming(incoming_), reference::read(source_), in_, w_, window_);
+    for (std::size_t i = 0; i < w_.size(); ++i) linear.dw[i] += dw_[i] + decay_ * w_[i];
+    Results results =
+        grad_.expected(reference::source_grad(source_, linear.du, grad_.mean, grad_.inv_std));
+    results.push_back({"dw", linear.dw});
+    return results;
+  }
+
+ private:
+  reference::Shape in_;
+  Width c_;
+  reference::Window window_;
+  reference::Shape out_;
+  bool moments_;
+  float decay_;
+  reference::Source source_;
+  Values w_;
+  reference::Incoming incoming_;
+  GradValues grad_;
+  Values dw_;
+};
+
+// Every kernel size, stride, padding, odd and even side, with narrow, middle and full widths.
+std::vector<Problem> every_geometry(const char* rest) {
+  std::vector<Problem> result;
+  for (int k : {3, 5, 7}) {
+    for (int s : {1, 2}) {
+      for (const char* pad : {"same", "symmetric"}) {
+        for (int hw : {7, 8, 9, 13, 14, 15}) {
+          result.push_back(Problem::parse("depthwise k=" + std::to_string(k) +
+                                          " s=" + std::to_string(s) + " pad=" + pad +
+                                          " hw=" + std::to_string(hw) + " " + rest));
+        }
+      }
+    }
+  }
+  return result;
+}
+
+TEST(Depthwise, MatchesTheReferenceInEveryGeometry) {
+  for (const Problem& problem : every_geometry("n=2 c=24/40 norm act=relu6")) {
+    check_real<DepthwiseCase>(problem);
+  }
+}
+
+TEST(Depthwise, IsExactOnIntegersInEveryGeometry) {
+  for (const Problem& problem : every_geometry("n=1 c=8/24 norm act=relu")) {
+    check_exact<DepthwiseCase>(problem);
+  }
+}
+
+class Depthwise : public ::testing::TestWithParam<Problem> {};
+
+TEST_P(Depthwise, MatchesTheReference) { check_real<DepthwiseCase>(GetParam()); }
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, Depthwise,
+    ::testing::ValuesIn(problems({
+        "depthwise n=1 hw=1 c=8 k=3",
+        "depthwise n=1 hw=2 c=8/16 k=7 s=2",
+        "depthwise n=1 hw=3 c=16 k=7 norm act=relu",
+        "depthwise n=3 hw=9 c=8/72 k=5 norm act=hard_swish accumulate",
+        "depthwise n=2 h=9 w=14 c=72 k=3 s=2 norm act=sigmoid",
+        "depthwise n=2 h=15 w=6 c=32/40 k=5 s=2 norm act=hard_sigmoid accumulate",
+        "depthwise n=2 hw=14 c=40 k=7 norm",
+        "depthwise n=2 hw=13 c=56/96 k=5 act=relu",
+        "depthwise n=1 hw=28 c=240/512 k=5 s=2 norm act=hard_swish",
+        "depthwise n=2 hw=30 c=16/24 k=3 norm act=relu accumulate",
+        "depthwise n=1 hw=57 c=8 k=7 s=2 pad=symmetric norm act=relu6",
+    })));
+
+class DepthwiseThreads : public ::testing::TestWithParam<Problem> {};
+
+TEST_P(DepthwiseThreads, DoNotChangeBits) { check_threads<DepthwiseCase>(GetParam()); }
+INSTANTIATE_TEST_SUITE_P(Shapes, DepthwiseThreads,
+                         ::testing::ValuesIn(problems({
+                             "depthwise n=1 hw=7 c=8 k=3 norm act=relu",
+                             "depthwise n=3 hw=56 c=72/96 k=3 norm act=relu",
+                             "depthwise n=2 hw=56 c=144/192 k=7 s=2 norm act=relu6",
+                             "depthwise n=5 hw=14 c=480/960 k=5 norm act=hard_swish accumulate",
+                             "depthwise n=1 hw=112 c=16/32 k=5 s=2 norm act=relu",
+                         })));
+
+TEST(Depthwise, UnwantedGradients) {
+  Generator random;
+  const Problem problem = Problem::parse("depthwise n=2 hw=9 c=24/32 k=5 norm act=relu");
+  const reference::Shape shape{2, 9, 9, 24};
+  const reference::Source source = draw_source(random, problem, shape);
+  const reference::Incoming incoming = draw_incoming(random, shape, true);
+  const GradValues grad = draw_grad(random, problem, source);
+  const Values w = random.tensor(25 * 24), zero(25 * 24, 0.0);
+  const IncomingMemory dy(incoming, shape);
+  const SourceMemory x(source);
+  const Width one{1, 1}, c{32, 24};
+  const StoredFilter filter(one, c, 5, w), dw_both(one, c, 5, zero), dw_alone(one, c, 5, zero);
+  const GradMemory dx_both(grad), dx_alone(grad), dx_none(grad);
+  Cpu cpu(2);
+  DepthwiseBackward args{dy.view(), x.view(),       filter.view(), 1, 2, 2,
+                         0,         dx_both.view(), dw_both.view()};
+  kernels::depthwise_backward(cpu.stream(), args);
+  args.dx = dx_alone.view();
+  args.dw.data = nullptr;
+  kernels::depthwise_backward(cpu.stream(), args);
+  expect_same_bits(dx_alone.results(), dx_both.results());
+  args.dx = dx_none.view();
+  args.dx.dz.data = nullptr;
+  args.dw = dw_alone.view();
+  kernels::depthwise_backward(cpu.stream(), args);
+  expect_same_bits({{"dw", dw_alone.prefix()}}, {{"dw", dw_both.prefix()}});
+  for (const Named& named : dx_none.results()) {
+    for (double value : named.values) ASSERT_TRUE(std::isnan(value)) << named.name;
+  }
+}
+
+TEST(Depthwise, DryStreamAddsTheFloor) {
+  const Guarded x(2 * 14 * 14 * 72), y(2 * 7 * 7 * 72), w(25 * 96), dx(x.size()), dw(25 * 96);
+  const Tensor in{x.data(), DType::f32, 2, 14, 14, 72}, out{y.data(), DType::f32, 2, 7, 7, 72};
+  const Filter filter{w.data(), DType::f32, {1, 1}, {96, 72}, 5};
+  const double flops = 2.0 * 25 * 2 * 7 * 7 * 72;
+  const double x_bytes = 4.0 * 2 * 14 * 14 * 72, y_bytes = 4.0 * 2 * 7 * 7 * 72;
+  const double w_bytes = 4.0 * 25 * 72;
+  const Cost forward =
+      dry_cost(DepthwiseForward{{in}, filter, 2, 1, 1, {}, out}, kernels::depthwise);
+  expect_floor(forward, {flops, x_bytes, y_bytes}, w_bytes);
+  DepthwiseBackward args;
+  args.dy.dz = out;
+  args.x.y = in;
+  args.w = filter;
+  args.stride = 2;
+  args.top = args.left = 1;
+  args.dx.dz = {dx.data(), DType::f32, 2, 14, 14, 72};
+  args.dw = {dw.data(), DType::f32, {1, 1}, {96, 72}, 5};
+  const Cost backward = dry_cost(args, kernels::depthwise_backward);
+  expect_floor(backward, {2 * flops, y_bytes + x_bytes, x_bytes}, w_bytes);
+  EXPECT_TRUE(y.untouched() && dx.untouched() && dw.untouched());
+}
+
+TEST(Depthwise, RefusesWrongShapes) {
+  const Guarded x(Values(2 * 49 * 16, 1.0)), y(2 * 49 * 16), w(Values(9 * 16, 1.0));
+  const Tensor in{x.data(), DType::f32, 2, 7, 7, 16}, out{y.data(), DType::f32, 2, 7, 7, 16};
+  const Filter filter{w.data(), DType::f32, {1, 1}, {16, 16}, 3};
+  Cpu cpu;
+  const auto run = [&](const Tensor& from, const Filter& with, int stride, const Tensor& to) {
+    kernels::depthwise(cpu.stream(), {{from}, with, stride, 1, 1, {}, to});
+  };
+  Tensor narrow = in, fewer = out, half = in;
+  narrow.c = 8;
+  fewer.n = 1;
+  half.type = DType::bf16;
+  Filter even = filter, wide = filter;
+  even.k = 4;
+  wide.in = {8, 16};
+  EXPECT_NO_THROW(run(in, filter, 1, out));
+  EXPECT_THROW(run(narrow, filter, 1, out), Error);
+  EXPECT_THROW(run(in, filter, 1, fewer), Error);
+  EXPECT_THROW(run(half, filter, 1, out), Error);
+  EXPECT_THROW(run(in, even, 1, out), Error);
+  EXPECT_THROW(run(in, wide, 1, out), Error);
+  EXPECT_THROW(run(in, filter, 3, out), Error);
+}
+
+}  // namespace
+}  // namespace tunas::test

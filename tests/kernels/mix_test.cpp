@@ -1,0 +1,167 @@
+// Weighted sums of up to four sources, forward and backward.
+#include "kernels/mix.h"
+
+#include "tests/support/kernel_case.h"
+#include "tests/support/sources.h"
+
+namespace tunas::test {
+namespace {
+
+using kernels::MixBackward;
+using kernels::MixForward;
+
+/// `k` in the problem is the number of terms. The first is as the problem says, the others have
+/// their own activation and are normalised or not in turn.
+class MixCase {
+ public:
+  MixCase(Generator& random, const Problem& problem)
+      : shape_{problem.n, problem.h, problem.w, problem.c.now},
+        weights_(random.factors(problem.k)),
+        dout_(random.tensor(shape_.size())) {
+    constexpr Act kActs[] = {Act::none, Act::relu6, Act::none, Act::relu};
+    for (int t = 0; t < problem.k; ++t) {
+      Problem term = problem;
+      if (t > 0) term.act = kActs[t];
+      if (t > 0) term.norm = t % 2 == 0;
+      sources_.push_back(draw_source(random, term, shape_));
+      grads_.push_back(draw_grad(random, term, sources_.back()));
+    }
+  }
+
+  Results forward(Stream stream) const {
+    std::vector<SourceMemory> memory;
+    memory.reserve(sources_.size());
+    MixForward args;
+    args.terms = static_cast<int>(sources_.size());
+    for (int t = 0; t < args.terms; ++t) {
+      args.weight[t] = static_cast<float>(weights_[t]);
+      args.x[t] = memory.emplace_back(sources_[t]).view();
+    }
+    const Guarded out(shape_.size());
+    args.out = tensor(out, shape_);
+    kernels::mix(stream, args);
+    return {{"out", out.values()}};
+  }
+
+  Results forward_reference() const {
+    Values out(shape_.size(), 0.0);
+    for (std::size_t t = 0; t < sources_.size(); ++t) {
+      const Values a = reference::activated(sources_[t]);
+      for (std::size_t i = 0; i < out.size(); ++i) out[i] += weights_[t] * a[i];
+    }
+    return {{"out", out}};
+  }
+
+  Results backward(Stream stream) const {
+    Results results;
+    for (std::size_t t = 0; t < sources_.size(); ++t) {
+      const SourceMemory x(sources_[t]);
+      const Guarded dout(dout_);
+      const GradMemory dx(grads_[t]);
+      kernels::mix_backward(
+          stream, {tensor(dout, shape_), static_cast<float>(weights_[t]), x.view(), dx.view()});
+      append(results, dx.results(), "term " + std::to_string(t) + " ");
+    }
+    return results;
+  }
+
+  Results backward_reference() const {
+    Results results;
+    for (std::size_t t = 0; t < sources_.size(); ++t) {
+      Values da = dout_;
+      for (double& value : da) value *= weights_[t];
+      const GradValues& grad = grads_[t];
+      append(results,
+             grad.expected(reference::activated_grad(sources_[t], da, grad.mean, grad.inv_std)),
+             "term " + std::to_string(t) + " ");
+    }
+    return results;
+  }
+
+ private:
+  reference::Shape shape_;
+  Values weights_, dout_;
+  std::vector<reference::Source> sources_;
+  std::vector<GradValues> grads_;
+};
+
+class Mix : public ::testing::TestWithParam<Problem> {};
+
+TEST_P(Mix, MatchesTheReference) { check_real<MixCase>(GetParam()); }
+INSTANTIATE_TEST_SUITE_P(Shapes, Mix,
+                         ::testing::ValuesIn(problems({
+                             "mix k=1 n=1 hw=1 c=8",
+                             "mix k=1 n=2 hw=9 c=24 norm act=hard_swish",
+                             "mix k=1 n=2 hw=7 c=40 norm act=sigmoid accumulate",
+                             "mix k=2 n=2 hw=13 c=16 norm",
+                             "mix k=2 n=1 hw=15 c=320 accumulate",
+                             "mix k=3 n=2 hw=9 c=72 norm act=relu",
+                             "mix k=3 n=2 h=3 w=14 c=96 norm act=hard_sigmoid accumulate",
+                             "mix k=4 n=3 hw=7 c=120 norm act=relu6",
+                             "mix k=4 n=1 hw=30 c=8 act=hard_swish accumulate",
+                         })));
+TEST_P(Mix, IsExactOnIntegers) {
+  Problem problem = GetParam();
+  problem.act = problem.act == Act::none ? Act::none : Act::relu;
+  check_exact<MixCase>(problem);
+}
+
+class MixThreads : public ::testing::TestWithParam<Problem> {};
+
+TEST_P(MixThreads, DoNotChangeBits) { check_threads<MixCase>(GetParam()); }
+INSTANTIATE_TEST_SUITE_P(Shapes, MixThreads,
+                         ::testing::ValuesIn(problems({
+                             "mix k=1 n=1 hw=7 c=8 norm act=relu",
+                             "mix k=2 n=3 hw=56 c=24 norm",
+                             "mix k=3 n=5 hw=28 c=144 norm act=hard_swish accumulate",
+                             "mix k=4 n=2 hw=7 c=960 norm act=relu",
+                         })));
+
+TEST(Mix, DryStreamAddsTheFloor) {
+  const Guarded a(2 * 49 * 24), b(a.size()), out(a.size()), dz(a.size());
+  const auto view = [](const Guarded& memory) {
+    return Tensor{memory.data(), DType::f32, 2, 7, 7, 24};
+  };
+  const double bytes = 4.0 * 2 * 49 * 24;
+  MixForward forward;
+  forward.terms = 2;
+  forward.x[0].y = view(a);
+  forward.x[1].y = view(b);
+  forward.out = view(out);
+  const Cost cost = dry_cost(forward, kernels::mix);
+  EXPECT_DOUBLE_EQ(cost.bytes_read, 2 * bytes);
+  EXPECT_DOUBLE_EQ(cost.bytes_written, bytes);
+  MixBackward backward{view(b), 1, {view(a)}, {}};
+  backward.dx.dz = view(dz);
+  EXPECT_DOUBLE_EQ(dry_cost(backward, kernels::mix_backward).bytes(), 2 * bytes)
+      << "y is not needed without activation and sums";
+  backward.x.act = Act::relu;
+  EXPECT_DOUBLE_EQ(dry_cost(backward, kernels::mix_backward).bytes(), 3 * bytes);
+  EXPECT_TRUE(out.untouched() && dz.untouched());
+}
+
+TEST(Mix, RefusesWrongShapes) {
+  const Guarded a(Values(2 * 49 * 24, 1.0)), out(a.size());
+  const Tensor in{a.data(), DType::f32, 2, 7, 7, 24}, to{out.data(), DType::f32, 2, 7, 7, 24};
+  Cpu cpu;
+  MixForward args;
+  args.terms = 2;
+  args.x[0].y = args.x[1].y = in;
+  args.out = to;
+  EXPECT_NO_THROW(kernels::mix(cpu.stream(), args));
+  MixForward wrong = args;
+  wrong.x[1].y.c = 16;
+  EXPECT_THROW(kernels::mix(cpu.stream(), wrong), Error);
+  wrong = args;
+  wrong.terms = 5;
+  EXPECT_THROW(kernels::mix(cpu.stream(), wrong), Error);
+  wrong = args;
+  wrong.terms = 0;
+  EXPECT_THROW(kernels::mix(cpu.stream(), wrong), Error);
+  wrong = args;
+  wrong.out.n = 1;
+  EXPECT_THROW(kernels::mix(cpu.stream(), wrong), Error);
+}
+
+}  // namespace
+}  // namespace tunas::test

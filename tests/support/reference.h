@@ -1,0 +1,126 @@
+// Every kernel of the contract once more: naive, in double, written as the plain formula of its
+// header, on values at their active width. Tensors are [n][h][w][c], filters [out][k][k][in] and
+// [k][k][c], all packed. gradcheck proves the gradients here; the kernels are compared with them.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/philox.h"
+#include "kernels/types.h"
+#include "tests/support/compare.h"
+
+namespace tunas::test::reference {
+
+struct Shape {
+  int n = 1, h = 1, w = 1, c = 1;
+  long rows() const { return static_cast<long>(n) * h * w; }
+  long size() const { return rows() * c; }
+};
+
+double activate(Act act, double x);
+double activate_grad(Act act, double x);
+
+// ---- how tensors are read (kernels/source.h) ----
+
+struct Source {
+  Shape shape;
+  Values y;
+  Values scale, shift;  // [c]; empty: z = y
+  Act act = Act::none;
+  Values gate;  // [n][c]; empty: none
+};
+Values normalised(const Source& x);  // z
+Values activated(const Source& x);   // a
+Values read(const Source& x);        // u
+
+struct SourceGrad {
+  Values dz;
+  Values sum_dz, sum_dz_xhat;  // empty unless mean and inv_std were given
+  Values dgate;                // gated sources: dz is then du*gate and there are no sums
+};
+/// From du, the gradient of what was read.
+SourceGrad source_grad(const Source& x, const Values& du, const Values& mean,
+                       const Values& inv_std);
+/// From da, the gradient of the activated value, whatever gate the source has.
+SourceGrad activated_grad(const Source& x, const Values& da, const Values& mean,
+                          const Values& inv_std);
+
+struct Incoming {
+  Values dz, y;
+  Values ca, cb, cc;  // [c]; empty: dy = dz
+};
+Values incoming(const Incoming& dy);
+
+struct Moments {
+  Values mean, variance;
+};
+/// Two passes over the values.
+Moments moments(const Values& y, int c);
+
+// ---- linear operations on u ----
+
+struct LinearGrad {
+  Values du, dw, dbias;
+};
+
+/// y[r,o] = sum_i w[o,i]*u[r,i] + bias[o]; bias may be empty.
+Values pointwise(const Values& u, const Values& w, const Values& bias, int c_in, int c_out);
+LinearGrad pointwise_backward(const Values& dy, const Values& u, const Values& w, int c_in,
+                              int c_out);
+
+struct Window {
+  int k = 1, stride = 1, top = 0, left = 0;
+  int out_h = 1, out_w = 1;
+};
+
+/// Reads zero outside the image.
+Values depthwise(const Values& u, Shape in, const Values& w, const Window& window);
+LinearGrad depthwise_backward(const Values& dy, const Values& u, Shape in, const Values& w,
+                              const Window& window);
+
+/// Valid convolution of a bordered image; top and left shift the first tap inwards.
+Values conv(const Values& image, Shape in, const Values& w, int c_out, const Window& window);
+/// dw only.
+Values conv_backward(const Values& dy, const Values& image, Shape in, int c_out,
+                     const Window& window);
+
+Values pool(const Values& a, Shape in);
+/// da
+Values pool_backward(const Values& dy, Shape in);
+
+// ---- the small ones ----
+
+struct Norm {
+  Values inv_std, scale, shift;
+};
+Norm norm(const Values& gamma, const Values& beta, const Moments& moments, double epsilon);
+/// running - (1-momentum)*(running - batch), the variance with N/(N-1)
+Moments running(const Moments& before, const Moments& batch, double momentum, long rows);
+
+struct NormGrad {
+  Values ca, cb, cc;
+};
+NormGrad norm_backward(const Norm& norm, const Values& mean, const SourceGrad& grad, long rows);
+
+/// off + on*kind(x) and its gradient dx
+Values gate(const Values& x, Act kind, double off, double on);
+Values gate_backward(const Values& x, Act kind, double on, const Values& dgate);
+
+/// 0 or 1/(1-rate) per element.
+Values dropout_mask(long size, double rate, const PhiloxKey& key);
+
+struct Loss {
+  Values loss, rank, dlogits;  // [n], [n], [n][classes]
+};
+Loss softmax_xent(const Values& logits, int classes, const std::vector<std::int32_t>& labels,
+                  double smoothing);
+
+struct RmsPropState {
+  Values w, ms, mom;
+};
+void rms_prop(RmsPropState& state, const Values& grad, double rate, double decay, double momentum,
+              double epsilon);
+void sgd(Values& w, Values& mom, const Values& grad, double rate, double momentum,
+         double weight_decay);
+
+}  // namespace tunas::test::reference

@@ -1,0 +1,118 @@
+#include "tests/support/sources.h"
+
+namespace tunas::test {
+namespace {
+
+Values added(const Values& contribution, const Values& before) {
+  Values sum = contribution;
+  for (std::size_t i = 0; i < before.size(); ++i) sum[i] += before[i];
+  return sum;
+}
+
+/// Memory that holds `before`, or when there is nothing before, `size` NaNs.
+Guarded output(const Values& before, long size) {
+  return before.empty() ? Guarded(static_cast<std::size_t>(size)) : Guarded(before);
+}
+
+}  // namespace
+
+void append(Results& results, const Results& more, const std::string& prefix) {
+  for (const Named& named : more) results.push_back({prefix + named.name, named.values});
+}
+
+reference::Source draw_source(Generator& random, const Problem& problem, reference::Shape shape) {
+  reference::Source source{shape, random.tensor(shape.size()), {}, {}, problem.act, {}};
+  if (problem.norm) {
+    source.scale = random.factors(shape.c);
+    source.shift = random.tensor(shape.c);
+  }
+  if (problem.gate) source.gate = random.factors(static_cast<long>(shape.n) * shape.c);
+  return source;
+}
+
+SourceMemory::SourceMemory(const reference::Source& values)
+    : values_(values),
+      y_(values.y),
+      scale_(values.scale),
+      shift_(values.shift),
+      gate_(values.gate) {}
+
+kernels::Source SourceMemory::view() const {
+  return {tensor(y_, values_.shape), scale_.optional(), shift_.optional(), values_.act,
+          gate_.optional()};
+}
+
+Results GradValues::expected(const reference::SourceGrad& contribution) const {
+  Results results{{"dz", added(contribution.dz, dz)}};
+  if (gated) {
+    results.push_back({"dgate", contribution.dgate});
+  } else if (!mean.empty()) {
+    results.push_back({"sum_dz", added(contribution.sum_dz, sum_dz)});
+    results.push_back({"sum_dz_xhat", added(contribution.sum_dz_xhat, sum_dz_xhat)});
+  }
+  return results;
+}
+
+GradValues draw_grad(Generator& random, const Problem& problem, const reference::Source& source) {
+  GradValues values{source.shape, !source.gate.empty(), {}, {}, {}, {}, {}};
+  if (problem.norm && !values.gated) {
+    values.mean = random.tensor(source.shape.c);
+    values.inv_std = random.factors(source.shape.c);
+  }
+  if (problem.accumulate) {
+    values.dz = random.tensor(source.shape.size());
+    if (!values.mean.empty()) {
+      values.sum_dz = random.tensor(source.shape.c);
+      values.sum_dz_xhat = random.tensor(source.shape.c);
+    }
+  }
+  return values;
+}
+
+GradMemory::GradMemory(const GradValues& values)
+    : values_(values),
+      dz_(output(values.dz, values.shape.size())),
+      mean_(values.mean),
+      inv_std_(values.inv_std),
+      sum_dz_(output(values.sum_dz, static_cast<long>(values.mean.size()))),
+      sum_dz_xhat_(output(values.sum_dz_xhat, static_cast<long>(values.mean.size()))),
+      dgate_(output({}, values.gated ? static_cast<long>(values.shape.n) * values.shape.c : 0)) {}
+
+kernels::SourceGrad GradMemory::view() const {
+  const Write how = values_.dz.empty() ? Write::overwrite : Write::accumulate;
+  return {tensor(dz_, values_.shape), how,
+          mean_.optional(),           inv_std_.optional(),
+          sum_dz_.optional(),         sum_dz_xhat_.optional(),
+          dgate_.optional()};
+}
+
+Results GradMemory::results() const {
+  Results results{{"dz", dz_.values()}};
+  if (values_.gated) {
+    results.push_back({"dgate", dgate_.values()});
+  } else if (!values_.mean.empty()) {
+    results.push_back({"sum_dz", sum_dz_.values()});
+    results.push_back({"sum_dz_xhat", sum_dz_xhat_.values()});
+  }
+  return results;
+}
+
+reference::Incoming draw_incoming(Generator& random, reference::Shape shape, bool norm) {
+  reference::Incoming dy{random.tensor(shape.size()), {}, {}, {}, {}};
+  if (norm) {
+    dy.y = random.tensor(shape.size());
+    dy.ca = random.factors(shape.c);
+    dy.cb = random.tensor(shape.c);
+    dy.cc = random.tensor(shape.c);
+  }
+  return dy;
+}
+
+IncomingMemory::IncomingMemory(const reference::Incoming& values, reference::Shape shape)
+    : shape_(shape), dz_(values.dz), y_(values.y), ca_(values.ca), cb_(values.cb), cc_(values.cc) {}
+
+kernels::Incoming IncomingMemory::view() const {
+  return {tensor(dz_, shape_), tensor(y_, shape_), ca_.optional(), cb_.optional(), cc_.optional()};
+}
+
+}  // namespace tunas::test

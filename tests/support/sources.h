@@ -1,0 +1,70 @@
+// The structs of kernels/source.h twice: as values for the reference (drawn once, from a problem),
+// and as guarded memory for one call of a kernel.
+#pragma once
+
+#include "kernels/source.h"
+#include "tests/support/memory.h"
+#include "tests/support/problems.h"
+#include "tests/support/random.h"
+#include "tests/support/reference.h"
+
+namespace tunas::test {
+
+inline Tensor tensor(const Guarded& memory, reference::Shape shape) {
+  return {memory.optional(), DType::f32, shape.n, shape.h, shape.w, shape.c};
+}
+
+/// Appends `more`, each name with `prefix` before it.
+void append(Results& results, const Results& more, const std::string& prefix = "");
+
+/// y, and as the problem says scale, shift, activation and gate.
+reference::Source draw_source(Generator& random, const Problem& problem, reference::Shape shape);
+
+class SourceMemory {
+ public:
+  explicit SourceMemory(const reference::Source& values);
+  kernels::Source view() const;
+
+ private:
+  const reference::Source& values_;
+  Guarded y_, scale_, shift_, gate_;
+};
+
+/// What a SourceGrad holds before the call: with `norm` the mean and inv_std of the sums, with
+/// `accumulate` numbers that must be added to, otherwise nothing (the memory is NaN).
+struct GradValues {
+  reference::Shape shape;
+  bool gated = false;
+  Values mean, inv_std;
+  Values dz, sum_dz, sum_dz_xhat;
+
+  /// `contribution` as the kernel must leave it: added to what was there.
+  Results expected(const reference::SourceGrad& contribution) const;
+};
+GradValues draw_grad(Generator& random, const Problem& problem, const reference::Source& source);
+
+class GradMemory {
+ public:
+  explicit GradMemory(const GradValues& values);
+  kernels::SourceGrad view() const;
+  Results results() const;
+
+ private:
+  const GradValues& values_;
+  Guarded dz_, mean_, inv_std_, sum_dz_, sum_dz_xhat_, dgate_;
+};
+
+/// dz alone, or with `norm` also the coefficients and the raw output.
+reference::Incoming draw_incoming(Generator& random, reference::Shape shape, bool norm);
+
+class IncomingMemory {
+ public:
+  IncomingMemory(const reference::Incoming& values, reference::Shape shape);
+  kernels::Incoming view() const;
+
+ private:
+  reference::Shape shape_;
+  Guarded dz_, y_, ca_, cb_, cc_;
+};
+
+}  // namespace tunas::test

@@ -1,0 +1,88 @@
+// The run folder protects what is there; the status line and the clock read as they should.
+#include "tools/run_folder.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "engine/file.h"
+#include "kernels/error.h"
+#include "tools/progress.h"
+
+namespace tunas::tools {
+namespace {
+
+namespace fs = std::filesystem;
+using Existing = RunFolder::Existing;
+
+class RunFolderTest : public testing::Test {
+ protected:
+  RunFolderTest() {
+    folder_ = fs::temp_directory_path() / ("tunas_run_" + std::to_string(::getpid()));
+    fs::create_directories(folder_);
+  }
+  ~RunFolderTest() override { fs::remove_all(folder_); }
+  std::string path(const char* name) const { return (folder_ / name).string(); }
+
+  fs::path folder_;
+};
+
+TEST_F(RunFolderTest, IsMadeOnlyWhenAsked) {
+  const RunFolder run(path("a/b"), Existing::refuse);
+  EXPECT_FALSE(fs::exists(path("a")));
+  run.create();
+  EXPECT_TRUE(fs::is_directory(path("a/b")));
+  EXPECT_NO_THROW(RunFolder(path("a/b"), Existing::refuse)) << "an empty folder is fine";
+}
+
+TEST_F(RunFolderTest, RefusesWhatIsThere) {
+  fs::create_directories(path("a"));
+  engine::write_file(path("a/config.json"), "{}");
+  try {
+    RunFolder(path("a"), Existing::refuse);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Exit::usage);
+    EXPECT_NE(std::string(error.what()).find("--overwrite"), std::string::npos);
+  }
+  EXPECT_THROW(RunFolder(path("a/config.json"), Existing::overwrite), Error);
+}
+
+TEST_F(RunFolderTest, OverwriteRemovesOnlyFilesOfARun) {
+  fs::create_directories(path("a"));
+  for (const char* name : {"a/config.json", "a/weights.safetensors.part", "a/notes.txt"}) {
+    engine::write_file(path(name), "x");
+  }
+  RunFolder(path("a"), Existing::overwrite).create();
+  EXPECT_FALSE(fs::exists(path("a/config.json")));
+  EXPECT_FALSE(fs::exists(path("a/weights.safetensors.part")));
+  EXPECT_TRUE(fs::exists(path("a/notes.txt")));
+}
+
+TEST_F(RunFolderTest, SaysWhyItCannotBeMade) {
+  try {
+    RunFolder("/proc/no/such/place", Existing::refuse).create();
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Exit::data);
+    EXPECT_EQ(std::string(error.what()).rfind("/proc/no/such/place: cannot be created", 0), 0u);
+  }
+}
+
+TEST(ProgressTest, Durations) {
+  EXPECT_EQ(duration(0.4), "0s");
+  EXPECT_EQ(duration(59.4), "59s");
+  EXPECT_EQ(duration(75), "1m15s");
+  EXPECT_EQ(duration(4000), "1h06m");
+}
+
+TEST(ProgressTest, LineShowsShareSpeedAndRemainingTime) {
+  Progress progress(std::make_shared<Terminal>(Terminal::Kind::plain), 200);
+  progress.step(1, 50, 0.5, [] { return std::string("reward 0.5"); });
+  EXPECT_EQ(progress.line(50, "reward 0.5"),
+            "[##........]  50/200  ETA 1m15s  100 images/s  reward 0.5");
+}
+
+}  // namespace
+}  // namespace tunas::tools

@@ -1,0 +1,181 @@
+// Searches, trainings and evaluations by the program, on noise: what they refuse, what they leave
+// in the run folder, how they end early, and that nothing depends on the number of threads.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "engine/safetensors.h"
+#include "tests/tools/program.h"
+
+namespace tunas::tools {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+const std::string kSpace =
+    std::string("--space ") + TUNAS_SOURCE_DIR + "/tests/search/spaces/tiny.json ";
+const std::string kSearch = "search " + kSpace + "--data synthetic:24x24x200 --resolution 16 ";
+const std::string kFast =
+    "--cost macs --target 2e5 --batch-size 8 --shards 2 --steps 4 --threads 1 ";
+
+class RunsTest : public ProgramTest {
+ protected:
+  std::string text(const std::string& name) const { return engine::read_file(path(name)); }
+
+  /// The objects of a JSON-lines file; every line must be whole.
+  std::vector<Json> lines(const std::string& name) const {
+    std::istringstream file(text(name));
+    std::vector<Json> objects;
+    for (std::string line; std::getline(file, line);) objects.push_back(Json::parse(line));
+    return objects;
+  }
+};
+
+TEST_F(RunsTest, MistakesAreRefusedBeforeAnythingStarts) {
+  const std::string out = "--out " + path("run");
+  expect_refusal(kSearch + kFast, 2, {"--out"});
+  expect_refusal("search --data synthetic:8x8x9 " + out, 2, {"--space SPACE"});
+  expect_refusal("search " + kSpace + out, 2, {"--data SPEC"});
+  expect_refusal(kSearch + "--shards 2 --batch-size 9 --target 2 " + out, 2, {"9", "2 equal"});
+  expect_refusal(kSearch + "--cost macs " + out, 2, {"--target", "multiply-adds"});
+  expect_refusal(kSearch + kFast + "--op-warmup 0.5 --delay-fraction 0.1 " + out, 2, {"warm-up"});
+  expect_refusal(kSearch + kFast + "--holdout 0 " + out, 2, {"--holdout"});
+  expect_refusal(kSearch + kFast + "--device cuda " + out, 2, {"without CUDA", "--device cpu"});
+  expect_refusal(kSearch + kFast + "--cost pixel1 " + out, 2, {"tiny", "--cost macs"});
+  expect_refusal("search " + kSpace + "--data fashion-mnist:/none " + out, 3, {"/none"});
+  expect_refusal("search " + kSpace + "--data tar:/none-*.tar " + out, 3, {"/none-*.tar"});
+  expect_refusal("search " + kSpace + "--data imagenet " + out, 2, {"imagenet"});
+  expect_refusal("train --arch mobilenet_v9 --data synthetic:8x8x9 " + out, 2, {"mobilenet_v2"});
+  expect_refusal("train --arch none.json --data synthetic:8x8x9 " + out, 3, {"none.json"});
+  expect_refusal("train --arch mobilenet_v2 --data synthetic:8x8x90 --classes 3 " + out, 3,
+                 {"synthetic", "label"});
+  EXPECT_FALSE(fs::exists(path("run")));
+}
+
+TEST_F(RunsTest, AnExistingRunIsKeptUnlessOverwritten) {
+  fs::create_directories(path("run"));
+  engine::write_file(path("run/notes.txt"), "mine");
+  const std::string search = kSearch + kFast + "--out " + path("run");
+  expect_refusal(search, 2, {path("run"), "--overwrite"});
+  EXPECT_EQ(run(search + " --overwrite").code, 0);
+  EXPECT_EQ(text("run/notes.txt"), "mine");
+  EXPECT_EQ(lines("run/metrics.jsonl").size(), 4u);
+}
+
+TEST_F(RunsTest, SearchTrainEval) {
+  const Result search = run(kSearch + kFast + "--json --out " + path("search"));
+  ASSERT_EQ(search.code, 0) << search.err;
+  const std::vector<Json> steps = lines("search/metrics.jsonl");
+  ASSERT_EQ(steps.size(), 4u);
+  for (const char* key : {"step", "loss", "train_accuracy", "accuracy", "reward", "baseline",
+                          "cost", "entropy", "lr", "controller_lr", "op_warmup", "filter_warmup"}) {
+    EXPECT_TRUE(steps[3].contains(key)) << key;
+  }
+  EXPECT_EQ(steps[3]["step"], 3);
+  EXPECT_EQ(lines("search/timing.jsonl").size(), 4u);
+  const Json config = Json::parse(text("search/config.json"));
+  EXPECT_EQ(config["target"], Json({{"value", 2e5}, {"from", "flag --target"}}));
+  EXPECT_EQ(config["recipe"], Json({{"value", "small"}, {"from", "default"}}));
+  EXPECT_NE(text("search/log.txt").find("4 steps of 2 x 4 images"), std::string::npos);
+  const Json arch = Json::parse(text("search/arch.json"));
+  EXPECT_EQ(Json::parse(search.out), arch);
+  EXPECT_EQ(arch["network"]["resolution"], 16);
+  EXPECT_EQ(arch["steps"], 4);
+  EXPECT_EQ(engine::Safetensors(path("search/weights.safetensors")).metadata().at("space"), "tiny");
+
+  const Result train =
+      run("train --arch " + path("search/arch.json") +
+          " --data synthetic:24x24x200 --batch-size 8 --steps 3 --threads 1 --json --out " +
+          path("train"));
+  ASSERT_EQ(train.code, 0) << train.err;
+  EXPECT_EQ(Json::parse(train.out)["count"], 20) << "a tenth is held out";
+  EXPECT_EQ(lines("train/metrics.jsonl").size(), 4u) << "three steps and the scores";
+  EXPECT_EQ(lines("train/metrics.jsonl").back(), Json::parse(train.out));
+
+  const std::string eval = "eval --arch " + path("train/arch.json") + " --weights " +
+                           path("train/weights.safetensors") +
+                           " --data synthetic:24x24x50 --json --batch-size 16 --threads 1";
+  const Result all = run(eval), whole = run(eval + " --drop-last");
+  ASSERT_EQ(all.code, 0) << all.err;
+  const Json scores = Json::parse(all.out);
+  EXPECT_EQ(scores["count"], 50);
+  EXPECT_LE(scores["top1"], scores["top5"]);
+  EXPECT_GT(scores["loss"], 0);
+  EXPECT_EQ(Json::parse(whole.out)["count"], 48);
+
+  expect_refusal("eval --arch mobilenet_v2 --data synthetic:8x8x9 --weights " +
+                     path("train/weights.safetensors"),
+                 2, {"blocks/"});
+  expect_refusal("eval --arch mobilenet_v2 --data synthetic:8x8x9 --weights " + path("none"), 3,
+                 {path("none")});
+}
+
+TEST_F(RunsTest, NothingDependsOnThreadsOrWorkers) {
+  for (const char* n : {"1", "3"}) {
+    const std::string name = std::string("run") + n;
+    const Result result =
+        run(kSearch + kFast + "--threads " + n + " --workers " + n + " --out " + path(name));
+    ASSERT_EQ(result.code, 0) << result.err;
+  }
+  EXPECT_EQ(text("run1/metrics.jsonl"), text("run3/metrics.jsonl"));
+  EXPECT_EQ(text("run1/weights.safetensors"), text("run3/weights.safetensors"));
+  const Result again = run("search --config " + path("run1/config.json") + " --out " + path("run"));
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(text("run1/metrics.jsonl"), text("run/metrics.jsonl"));
+  EXPECT_EQ(text("run1/arch.json"), text("run/arch.json"));
+}
+
+TEST_F(RunsTest, AFullDiskCostsNothingThatIsWritten) {
+  // No file may grow beyond 16 blocks of 512 bytes: the metrics reach that first.
+  const Result result = run(kSearch + kFast + "--steps 200 --out " + path("run"), "ulimit -f 16;");
+  EXPECT_EQ(result.code, 3) << result.err;
+  const std::string last = result.err.substr(result.err.rfind("error: "));
+  EXPECT_NE(last.find("cannot be written"), std::string::npos) << last;
+  EXPECT_NE(last.find(path("run")), std::string::npos) << last;
+  EXPECT_EQ(std::count(last.begin(), last.end(), '\n'), 1) << last;
+  EXPECT_GT(lines("run/metrics.jsonl").size(), 10u);
+  EXPECT_LE(fs::file_size(path("run/metrics.jsonl")), 16 * 512u);
+  EXPECT_EQ(text("run/metrics.jsonl").back(), '\n');
+}
+
+TEST_F(RunsTest, InterruptWritesWhatWasFound) {
+  std::string command = kSearch + kFast + "--steps 100000 --out " + path("run");
+  std::vector<std::string> words = {TUNAS_PROGRAM};
+  std::istringstream split(command);
+  for (std::string word; split >> word;) words.push_back(word);
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const int out = ::open(path("out").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    ::dup2(out, STDOUT_FILENO);
+    ::dup2(out, STDERR_FILENO);
+    ::execv(argv[0], argv.data());
+    ::_exit(127);
+  }
+  const auto begun = [&] {
+    return fs::exists(path("run/metrics.jsonl")) && fs::file_size(path("run/metrics.jsonl")) > 0;
+  };
+  for (int i = 0; i < 3000 && !begun(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  ::kill(child, SIGINT);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status)) << text("out");
+  EXPECT_EQ(WEXITSTATUS(status), 130) << text("out");
+  const std::size_t steps = lines("run/metrics.jsonl").size();
+  EXPECT_GT(steps, 0u);
+  EXPECT_EQ(Json::parse(text("run/arch.json"))["steps"], steps);
+  EXPECT_GT(engine::Safetensors(path("run/weights.safetensors")).entries().size(), 0u);
+}
+
+}  // namespace
+}  // namespace tunas::tools

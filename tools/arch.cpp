@@ -1,0 +1,77 @@
+// tunas arch show: the layers of one network, its size and its cost.
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "tools/selection.h"
+
+namespace tunas::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Network selected(const Config& config) {
+  const int ways = config.has("space") + config.has("name") + config.has("file");
+  require(ways == 1,
+          "tunas arch show needs one of --space SPACE --indices I, --name NAME or --file "
+          "arch.json; ",
+          ways, " of them were given");
+  if (config.has("file")) return load_network(config.text("file"));
+  if (config.has("name")) return named_network(config.text("name"));
+  const search::Space space = variant(open_space(config.text("space")), config);
+  return choose(space, search::Arch::parse(config.text("indices"), space));
+}
+
+std::string cell(const Json& row, const char* key) {
+  if (!row.contains(key)) return "";
+  return row[key].is_string() ? row[key].get<std::string>() : row[key].dump();
+}
+
+std::string table(const Json& all) {
+  constexpr const char* kRow =
+      "{:>5}  {:<12}{:>12}{:>6}{:>7}{:>6}{:>8}{:>8}{:>6}  {:<13}{:<10}{:>10}{:>13}\n";
+  std::string text =
+      fmt::format(fmt::runtime(kRow), "block", "op", "in -> out", "c_in", "c_exp", "c_out",
+                  "kernel", "stride", "se", "act", "residual", "params", "macs");
+  for (const Json& row : all["layers"]) {
+    text +=
+        fmt::format(fmt::runtime(kRow), cell(row, "block"), cell(row, "op"),
+                    cell(row, "in_resolution") + " -> " + cell(row, "out_resolution"),
+                    cell(row, "c_in"), cell(row, "c_exp"), cell(row, "c_out"), cell(row, "kernel"),
+                    cell(row, "stride"), cell(row, "squeeze_excite"), cell(row, "act"),
+                    row.contains("residual") ? "yes" : "", cell(row, "params"), cell(row, "macs"));
+  }
+  text += fmt::format("\nclassifier to {} classes\n", cell(all["network"], "classes"));
+  text += fmt::format("parameters      {}\nmultiply-adds   {} at {} pixels\n", cell(all, "params"),
+                      cell(all, "macs"), cell(all, "resolution"));
+  text += all["cost_ms"].is_null()
+              ? std::string("cost            in no latency table at this resolution\n")
+              : fmt::format("cost            {:.4f} ms\n", all["cost_ms"].get<double>());
+  if (!all["indices"].is_null()) {
+    text += fmt::format("indices         {} of {}\n", cell(all, "indices"), cell(all, "space"));
+  }
+  return text;
+}
+
+Exit show(const Config& config) {
+  const Network network = selected(config);
+  const Json all = describe(network, resolution(config, network.alone));
+  std::fputs((config.flag("json") ? all.dump(2) + "\n" : table(all)).c_str(), stdout);
+  return Exit::ok;
+}
+
+}  // namespace
+
+Verb arch_show_verb() {
+  return {"arch show", "layers, parameters, multiply-adds and cost of a network",
+          join({space_option(),
+                indices_option(),
+                name_option(),
+                {.name = "file", .unit = "FILE", .help = "an arch.json"},
+                resolution_option(),
+                json_option()},
+               {variant_options()}),
+          show};
+}
+
+}  // namespace tunas::tools

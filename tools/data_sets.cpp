@@ -1,0 +1,107 @@
+#include "tools/data_sets.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace tunas::tools {
+
+Option data_option() {
+  return {.name = "data", .unit = "SPEC", .help = "fashion-mnist[:DIR] or tar:GLOB"};
+}
+
+std::vector<Option> data_options() {
+  return {data_option(),
+          {.name = "val-data", .unit = "SPEC", .help = "held-out images, from elsewhere"},
+          {.name = "holdout",
+           .type = Type::integer,
+           .unit = "images",
+           .help = "held out of --data (default: a tenth)",
+           .least = 0},
+          {.name = "classes",
+           .type = Type::integer,
+           .help = "outputs of the classifier (default: 1001 for ImageNet, else as the data has)",
+           .least = 2}};
+}
+
+std::vector<Option> machine_options() {
+  return {
+      {.name = "device", .fallback = "cpu", .help = "where to compute", .choices = {"cpu", "cuda"}},
+      {.name = "threads",
+       .type = Type::integer,
+       .fallback = "0",
+       .help = "that compute; 0: all cores; results do not depend on it",
+       .least = 0},
+      {.name = "workers",
+       .type = Type::integer,
+       .fallback = "2",
+       .help = "threads that decode images; results do not depend on it",
+       .least = 1}};
+}
+
+ImageSet open_image_set(const std::string& spec, data::Split split) {
+  auto records = std::make_shared<data::Records>(data::open_records(spec, split));
+  data::Subset all = data::everything(records->size());
+  return {std::move(records), std::move(all)};
+}
+
+ImageSets open_image_sets(const Config& config) {
+  ImageSets sets;
+  sets.train = open_image_set(config.text("data"), data::Split::train);
+  if (config.has("val-data")) {
+    require(!config.has("holdout"), config.from("holdout"), " and ", config.from("val-data"),
+            " exclude each other; leave one out");
+    sets.held_out = open_image_set(config.text("val-data"), data::Split::test);
+    return sets;
+  }
+  const std::int64_t size = sets.train.size();
+  const std::int64_t count =
+      config.has("holdout") ? config.integer("holdout") : data::default_holdout(size);
+  sets.held_out.records = sets.train.records;
+  if (count > 0) {
+    data::Holdout parts = data::hold_out(size, count, 0);
+    sets.train.subset = std::move(parts.train);
+    sets.held_out.subset = std::move(parts.held_out);
+  }
+  return sets;
+}
+
+search::Space with_classes(const search::Space& space, const Config& config,
+                           const ImageSets& sets) {
+  constexpr int kPublished = 1001, kImageNet = 1000;
+  search::Space changed = space;
+  const int present = sets.train.records->classes();
+  if (config.has("classes")) {
+    changed.classes = static_cast<int>(config.integer("classes"));
+  } else if (space.classes == kPublished && present < kImageNet) {
+    changed.classes = std::max(present, 2);
+  }
+  data::check_labels(*sets.train.records, changed.classes);
+  data::check_labels(*sets.held_out.records, changed.classes);
+  return changed;
+}
+
+data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops crops) {
+  data::LoaderConfig loader;
+  loader.batch = batch;
+  loader.crops = crops;
+  loader.seed = static_cast<std::uint64_t>(config.integer("seed"));
+  loader.workers = static_cast<int>(config.integer("workers"));
+  return loader;
+}
+
+engine::Device open_device(const Config& config) {
+  require(config.text("device") == "cpu", config.from("device"),
+          ": this tunas was built without CUDA; use --device cpu");
+  return engine::Device::cpu(static_cast<int>(config.integer("threads")));
+}
+
+void SkipLog::look(const data::Loader& loader) {
+  const std::vector<data::Skipped>& skipped = loader.skipped();
+  for (std::size_t& i = said_[&loader]; i < skipped.size(); ++i) {
+    spdlog::warn("{} is left out: {}", skipped[i].name, skipped[i].reason);
+  }
+}
+
+}  // namespace tunas::tools

@@ -1,0 +1,59 @@
+// Which images a run trains on and which it holds out, and their loaders.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "data/loader.h"
+#include "engine/device.h"
+#include "search/space.h"
+#include "tools/config.h"
+
+namespace tunas::tools {
+
+/// --data, --val-data, --holdout, --classes.
+std::vector<Option> data_options();
+Option data_option();
+/// --device, --threads, --workers.
+std::vector<Option> machine_options();
+
+/// A part of some records.
+struct ImageSet {
+  std::shared_ptr<const data::Records> records;
+  data::Subset subset;  // may be empty
+
+  std::int64_t size() const { return static_cast<std::int64_t>(subset.size()); }
+};
+
+struct ImageSets {
+  ImageSet train, held_out;
+};
+
+/// --val-data names the held-out images; otherwise --holdout of --data are held out, a tenth where
+/// nothing is said: the same ones for every --seed, so runs can be compared.
+/// Error(Exit::data) for data that is missing, broken or empty.
+ImageSets open_image_sets(const Config& config);
+/// All images of one data set.
+ImageSet open_image_set(const std::string& spec, data::Split split);
+
+/// `space` with the classes that --classes says or, for a published space and data of fewer than
+/// ImageNet's 1000 classes, that the data has. Error(Exit::data) where a label does not fit.
+search::Space with_classes(const search::Space& space, const Config& config, const ImageSets& sets);
+
+/// For an endless, shuffled loader whose batches are the shards of a step: --seed, --workers.
+data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops crops);
+
+/// The device of --device and --threads.
+engine::Device open_device(const Config& config);
+
+/// Says in the log which images could not be decoded, each once.
+class SkipLog {
+ public:
+  void look(const data::Loader& loader);
+
+ private:
+  std::map<const data::Loader*, std::size_t> said_;
+};
+
+}  // namespace tunas::tools

@@ -1,0 +1,41 @@
+#include "tools/evaluation.h"
+
+#include <fmt/format.h>
+
+#include "tools/interrupt.h"
+
+namespace tunas::tools {
+
+search::Outcome evaluate(search::Trainer& trainer, const ImageSet& images,
+                         const Evaluation& options) {
+  data::LoaderConfig config = data::evaluation_loader(options.batch);
+  config.workers = options.workers;
+  data::Loader loader(*images.records, images.subset, config);
+  SkipLog skips;
+  search::Outcome sum;
+  // Batches are counted, not looked at: images that cannot be decoded make some of them smaller.
+  const std::int64_t whole = images.size() / options.batch;
+  const bool rest = images.size() % options.batch != 0 && options.last == LastBatch::keep;
+  for (std::int64_t i = 0; i < whole + rest && !interrupted(); ++i) {
+    const Batch& batch = loader.next();
+    skips.look(loader);
+    search::accumulate(sum, trainer.evaluate(batch));
+  }
+  return sum;
+}
+
+nlohmann::ordered_json scores(const search::Outcome& outcome) {
+  const double count = std::max(outcome.images, 1);
+  return {{"top1", outcome.top1 / count},
+          {"top5", outcome.top5 / count},
+          {"loss", outcome.loss},
+          {"count", outcome.images}};
+}
+
+std::string scores_text(const search::Outcome& outcome) {
+  const double count = std::max(outcome.images, 1);
+  return fmt::format("top1   {:.4f}\ntop5   {:.4f}\nloss   {:.4f}\ncount  {}\n",
+                     outcome.top1 / count, outcome.top5 / count, outcome.loss, outcome.images);
+}
+
+}  // namespace tunas::tools

@@ -1,0 +1,37 @@
+#include "tools/progress.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace tunas::tools {
+
+Progress::Progress(std::shared_ptr<Terminal> terminal, long steps)
+    : terminal_(std::move(terminal)), steps_(steps) {}
+
+void Progress::measure(double images, double seconds) {
+  const double share = 1.0 / static_cast<double>(std::min(++measured_, 20L));
+  seconds_per_step_ += share * (seconds - seconds_per_step_);
+  if (seconds > 0) images_per_second_ += share * (images / seconds - images_per_second_);
+}
+
+std::string Progress::line(long done, const std::string& fields) const {
+  constexpr long kWidth = 10;
+  const long filled = kWidth * done / std::max(steps_, 1L);
+  const std::string all = std::to_string(steps_);
+  return fmt::format("[{}{}] {:>{}}/{}  ETA {}  {:.0f} images/s  {}", std::string(filled, '#'),
+                     std::string(kWidth - filled, '.'), done, all.size(), all,
+                     duration(seconds_per_step_ * static_cast<double>(steps_ - done)),
+                     images_per_second_, fields);
+}
+
+std::string duration(double seconds) {
+  const long whole = std::lround(seconds);
+  if (whole < 60) return fmt::format("{}s", whole);
+  if (whole < 3600) return fmt::format("{}m{:02}s", whole / 60, whole % 60);
+  return fmt::format("{}h{:02}m", whole / 3600, whole % 3600 / 60);
+}
+
+}  // namespace tunas::tools

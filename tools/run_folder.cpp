@@ -1,0 +1,50 @@
+#include "tools/run_folder.h"
+
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "kernels/error.h"
+
+namespace tunas::tools {
+namespace {
+
+constexpr const char* kFiles[] = {"config.json",  "log.txt",   "metrics.jsonl",
+                                  "timing.jsonl", "arch.json", "weights.safetensors"};
+
+[[noreturn]] void fail_system(const std::string& path, const char* what, const std::error_code& e) {
+  fail(Exit::data, path, ": cannot be ", what, " (", e.message(), "); choose another --out");
+}
+
+}  // namespace
+
+RunFolder::RunFolder(std::string path, Existing existing) : path_(std::move(path)) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path_, error);
+  if (!std::filesystem::exists(status)) return;
+  require(std::filesystem::is_directory(status), path_,
+          ": is there already and is no folder; choose another --out");
+  const bool empty = std::filesystem::is_empty(path_, error);
+  if (error) fail_system(path_, "read", error);
+  require(empty || existing == Existing::overwrite, path_,
+          ": is there already and is not empty; choose another --out, or --overwrite to replace "
+          "the run in it");
+}
+
+void RunFolder::create() const {
+  std::error_code error;
+  std::filesystem::create_directories(path_, error);
+  if (error) fail_system(path_, "created", error);
+  for (const char* name : kFiles) {
+    for (const char* suffix : {"", ".part"}) {
+      std::filesystem::remove(file(name) + suffix, error);
+      if (error) fail_system(file(name), "removed", error);
+    }
+  }
+}
+
+std::string RunFolder::file(const std::string& name) const {
+  return (std::filesystem::path(path_) / name).string();
+}
+
+}  // namespace tunas::tools

@@ -1,0 +1,221 @@
+// tunas search: one architecture search in a run folder.
+//
+// metrics.jsonl  step, loss, train_accuracy, accuracy, reward, baseline, cost, entropy, lr,
+//                controller_lr, op_warmup, filter_warmup (means over the shards of a step)
+// arch.json      the most likely architecture after the last step, as `tunas arch show` prints it,
+//                with its cost, the target, and how many steps led to it
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "engine/schedule.h"
+#include "search/random_search.h"
+#include "search/searcher.h"
+#include "tools/data_sets.h"
+#include "tools/interrupt.h"
+#include "tools/recipes.h"
+#include "tools/run.h"
+#include "tools/selection.h"
+#include "tools/steps.h"
+
+namespace tunas::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using search::CostModel;
+using search::SearchReport;
+using search::Space;
+
+/// --cost; without it the published latency where it holds and multiply-adds elsewhere, and then
+/// `note` says why.
+CostModel cost_model(Config& config, const Space& space, int pixels, std::string& note) {
+  if (config.has("cost")) return CostModel::make(config.text("cost"), space, pixels);
+  try {
+    CostModel model = CostModel::pixel1(space, pixels);
+    config.settle("cost", "pixel1");
+    return model;
+  } catch (const Error& error) {
+    note = error.what();
+  }
+  config.settle("cost", "macs");
+  return CostModel::macs(space, pixels);
+}
+
+/// --target or the published one; where there is none, an Error that says what is usual.
+double target(Config& config, const CostModel& cost, const Space& space) {
+  if (cost.default_target() > 0) {
+    config.settle("target", fmt::format("{}", cost.default_target()));
+  }
+  if (config.has("target")) return config.number("target");
+  constexpr int kDraws = 101;
+  std::vector<double> costs;
+  for (std::uint32_t draw = 0; draw < kDraws; ++draw) {
+    costs.push_back(cost.cost(search::random_arch(space, 0, draw)));
+  }
+  std::sort(costs.begin(), costs.end());
+  fail(Exit::usage, "tunas search needs --target, in ", cost.unit(),
+       ": half of the architectures of ", space.name, " cost less than ",
+       fmt::format("{:.4g}", costs[kDraws / 2]), ", the middle half ",
+       fmt::format("{:.4g} to {:.4g}", costs[kDraws / 4], costs[3 * kDraws / 4]));
+}
+
+search::SearchConfig search_config(const Config& config, const Space& space, const Steps& steps) {
+  search::SearchConfig search;
+  search.network.supernet.resolution = space.resolution;
+  search.network.supernet.weight_decay = static_cast<float>(space.weight_decay);
+  search.network.train_batch = steps.per_shard();
+  search.network.validation_batch =
+      std::max(1, static_cast<int>(steps.per_shard() * config.number("val-multiplier")));
+  search.network.shards = steps.shards;
+  search.network.seed = static_cast<std::uint64_t>(config.integer("seed"));
+  search.steps = steps.steps;
+  search.learning_rate = steps.rate(config.number("lr"));
+  search.controller_rate = steps.rate(config.number("controller-lr"));
+  search.delay = config.number("delay-fraction");
+  search.op_warmup = config.number("op-warmup");
+  search.filter_warmup = config.number("filter-warmup");
+  search.reward.kind = search::reward_kind(config.text("reward"));
+  search.reward.target = config.number("target");
+  search.reward.exponent = config.number("beta");
+  return search;
+}
+
+Json metrics(const SearchReport& report) {
+  return {{"step", report.step},
+          {"loss", report.loss},
+          {"train_accuracy", report.train_accuracy},
+          {"accuracy", report.accuracy},
+          {"reward", report.reward},
+          {"baseline", report.baseline},
+          {"cost", report.cost},
+          {"entropy", report.entropy},
+          {"lr", report.weight_rate},
+          {"controller_lr", report.controller_rate},
+          {"op_warmup", report.op_warmup},
+          {"filter_warmup", report.filter_warmup}};
+}
+
+/// For the status line: 84.10/84.00 ms; 12.30/12.00 M of whatever is counted.
+std::string cost_text(double cost, double target, const std::string& unit) {
+  const bool counted = target >= 1e5;
+  const double scale = counted ? 1e-6 : 1;
+  return fmt::format("{:.2f}/{:.2f} {}", cost * scale, target * scale, counted ? "M" : unit);
+}
+
+Exit run(const Config& given) {
+  Config config = given;
+  const RunFolder folder = open_run_folder(config);
+  Space space = variant(open_space(config.text("space")), config);
+  space.resolution = resolution(config, space);
+  const ImageSets sets = open_image_sets(config);
+  require(sets.held_out.size() > 0, config.from("holdout"),
+          ": a search needs held-out images; hold out at least one");
+  space = with_classes(space, config, sets);
+  const Steps steps = plan_steps(config, kSmallSearch, sets.train.size());
+  std::string note;
+  const CostModel cost = cost_model(config, space, space.resolution, note);
+  const double wanted = target(config, cost, space);
+  const search::SearchConfig settings = search_config(config, space, steps);
+
+  engine::Device device = open_device(config);
+  search::Searcher searcher(device, space, cost, settings);
+  Run run(folder, config, steps);
+  if (!note.empty()) spdlog::info("the cost of this search is multiply-adds: {}", note);
+  spdlog::info("{}: {} steps of {} x {} images, {:.1f} epochs, target {:g} {}", space.name,
+               steps.steps, steps.shards, steps.per_shard(), steps.epochs, wanted, cost.unit());
+
+  data::Loader train(*sets.train.records, sets.train.subset,
+                     shard_loader(config, settings.network.train_batch, data::Crops::random));
+  data::Loader held_out(
+      *sets.held_out.records, sets.held_out.subset,
+      shard_loader(config, settings.network.validation_batch, data::Crops::central));
+  run.watch({&train, &held_out});
+  catch_interrupt();
+  while (!searcher.done() && !interrupted()) {
+    const SearchReport report = searcher.step([&]() -> const Batch& { return train.next(); },
+                                              [&]() -> const Batch& { return held_out.next(); });
+    run.step(report.images, metrics(report), [&] {
+      return fmt::format("reward {:.4f}  cost {}  entropy {:.1f}", report.reward,
+                         cost_text(report.cost, wanted, cost.unit()), report.entropy);
+    });
+  }
+
+  const search::Arch best = searcher.best();
+  Json arch = describe(choose(space, best), space.resolution);
+  arch["cost"] = cost.cost(best);
+  arch["cost_unit"] = cost.unit();
+  arch["target"] = wanted;
+  arch["steps"] = searcher.step_number();
+  run.write("arch.json", arch.dump(2) + "\n");
+  searcher.network().save_weights(folder.file("weights.safetensors"));
+  const std::string text =
+      fmt::format("indices     {}\ncost        {:g} {}, target {:g}\nrun folder  {}\n",
+                  best.indices(), cost.cost(best), cost.unit(), wanted, folder.path());
+  return run.finish(config.flag("json") ? arch.dump(2) + "\n" : text);
+}
+
+Option cost_of_search() {
+  Option option = cost_option();
+  option.fallback.clear();
+  option.help += " (default: pixel1 where its table holds, else macs)";
+  return option;
+}
+
+std::vector<Option> search_options() {
+  const std::string base = fmt::format("{}", engine::controller_base_rate(256));
+  return {{.name = "val-multiplier",
+           .type = Type::number,
+           .fallback = "4",
+           .help = "images of a shard's validation batch per training image",
+           .least = 0},
+          cost_of_search(),
+          {.name = "target",
+           .type = Type::number,
+           .help = "cost aimed at (default: the published one of a latency table)",
+           .least = 1e-9},
+          {.name = "reward",
+           .fallback = "absolute",
+           .help = "how accuracy and cost become one number",
+           .choices = {"absolute", "soft", "hard", "none"}},
+          {.name = "beta",
+           .type = Type::number,
+           .fallback = "-0.1",
+           .help = "weight of the cost in the reward, negative"},
+          {.name = "controller-lr",
+           .type = Type::number,
+           .fallback = base,
+           .help = "rate of the controller at the end of its delay, per 256 images; grows tenfold",
+           .least = 0},
+          {.name = "delay-fraction",
+           .type = Type::number,
+           .fallback = "0.25",
+           .help = "of the steps, before the controller learns",
+           .least = 0},
+          {.name = "op-warmup",
+           .type = Type::number,
+           .fallback = "0.25",
+           .help = "fraction of the steps in which all operations may run, averaged",
+           .least = 0},
+          {.name = "filter-warmup",
+           .type = Type::number,
+           .fallback = "0.25",
+           .help = "fraction of the steps in which all filters may be on",
+           .least = 0}};
+}
+
+}  // namespace
+
+Verb search_verb() {
+  return {"search", "searches a space for the best architecture of a given cost",
+          join({space_option()}, {run_options(),
+                                  data_options(),
+                                  step_options(),
+                                  search_options(),
+                                  {resolution_option()},
+                                  variant_options(),
+                                  machine_options()}),
+          run};
+}
+
+}  // namespace tunas::tools

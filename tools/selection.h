@@ -1,0 +1,58 @@
+// Which space, and which network of it, a call is about: the options that several verbs share and
+// what they select.
+//
+// arch.json, as `tunas search` leaves it and `tunas arch show --json` prints it:
+//   space, indices   where the network was chosen from (null: a network by itself)
+//   resolution, params, macs, cost_ms (null: in no latency table), layers
+//   network          the network, as a space with one point: all that training needs
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "search/arch.h"
+#include "tools/config.h"
+
+namespace tunas::tools {
+
+Option space_option();
+Option indices_option();
+Option name_option();
+Option arch_option();
+Option json_option();
+Option resolution_option();
+Option seed_option();
+Option cost_option();
+/// --config.
+Option config_option();
+/// --width, --small-images.
+std::vector<Option> variant_options();
+
+/// `first` and all of `lists`, in order.
+std::vector<Option> join(std::vector<Option> first, const std::vector<std::vector<Option>>& lists);
+
+/// A published space by name, or a file that ends in .json.
+search::Space open_space(const std::string& name);
+/// `space` as --width and --small-images change it.
+search::Space variant(const search::Space& space, const Config& config);
+/// --resolution, a multiple of 8; otherwise the space's own.
+int resolution(const Config& config, const search::Space& space);
+
+struct Network {
+  search::Space alone;  // one point
+  std::string space;    // name of the space it was chosen from; empty: none
+  std::string indices;  // its place there
+};
+
+Network choose(const search::Space& space, const search::Arch& arch);
+/// A reference network, with its place in a published space where it has one.
+Network named_network(const std::string& name);
+/// An arch.json, or a space file with one point. Error(Exit::data) naming the file.
+Network load_network(const std::string& file);
+/// --arch FILE|NAME.
+Network open_network(const std::string& name_or_file);
+
+/// What arch.json holds for `network` at `resolution`.
+nlohmann::ordered_json describe(const Network& network, int resolution);
+
+}  // namespace tunas::tools

@@ -1,0 +1,71 @@
+#include "tools/steps.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/schedule.h"
+#include "tools/recipes.h"
+#include "tools/selection.h"
+
+namespace tunas::tools {
+namespace {
+
+std::int64_t count_steps(const Config& config, std::int64_t examples) {
+  if (config.has("steps")) return config.integer("steps");
+  return engine::step_count(examples, config.number("epochs"), config.integer("batch-size"));
+}
+
+}  // namespace
+
+std::vector<Option> step_options() {
+  return {{.name = "recipe",
+           .help = "numbers that belong together (default: small under 100000 published steps)",
+           .choices = {"published", "small"}},
+          {.name = "epochs",
+           .type = Type::number,
+           .fallback = "90",
+           .help = "passes over the training images",
+           .least = 0},
+          {.name = "steps",
+           .type = Type::integer,
+           .help = "instead of --epochs: the number of steps",
+           .least = 1},
+          {.name = "batch-size",
+           .type = Type::integer,
+           .fallback = "4096",
+           .unit = "images",
+           .help = "of a step, over all shards",
+           .least = 1},
+          {.name = "shards",
+           .type = Type::integer,
+           .help = "parts of a batch; each has its own batch statistics and, in a search, its own "
+                   "architecture (default: batch/128, at least 1)",
+           .least = 1},
+          {.name = "lr",
+           .type = Type::number,
+           .fallback = fmt::format("{}", engine::weight_peak_rate(256)),
+           .help = "peak learning rate of the weights, per 256 images of the batch",
+           .least = 0},
+          seed_option()};
+}
+
+Steps plan_steps(Config& config, const Recipe& small, std::int64_t examples) {
+  config.settle("recipe", count_steps(config, examples) < kSmallBelow ? "small" : "published");
+  if (config.text("recipe") == "small") config.apply("small", small);
+
+  Steps steps;
+  steps.batch = static_cast<int>(config.integer("batch-size"));
+  config.settle("shards", std::to_string(std::max(1, steps.batch / 128)));
+  steps.shards = static_cast<int>(config.integer("shards"));
+  steps.steps = count_steps(config, examples);
+  steps.epochs = static_cast<double>(steps.steps) * steps.batch / static_cast<double>(examples);
+  require(steps.batch % steps.shards == 0, "a batch of ", steps.batch,
+          " images cannot be cut into ", steps.shards,
+          " equal shards; change --batch-size or --shards");
+  require(steps.steps > 0, config.text("epochs"), " epochs of ", examples, " images are less than ",
+          "one step of ", steps.batch, "; use a smaller --batch-size or more --epochs");
+  return steps;
+}
+
+}  // namespace tunas::tools

@@ -1,0 +1,29 @@
+// How long a run is and how its batches are cut: steps of `batch` images over `shards` shards.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tools/config.h"
+
+namespace tunas::tools {
+
+/// --recipe, --epochs, --steps, --batch-size, --shards, --lr, --seed.
+std::vector<Option> step_options();
+
+struct Steps {
+  std::int64_t steps = 0;
+  double epochs = 0;  // what the steps amount to
+  int batch = 0;      // images of a step, over all shards
+  int shards = 0;
+
+  int per_shard() const { return batch / shards; }
+  /// A rate given per 256 images of the batch, as published.
+  double rate(double per_256) const { return per_256 * batch / 256; }
+};
+
+/// Chooses the recipe, puts its numbers into `config` and reads the values for `examples` images.
+Steps plan_steps(Config& config, const Recipe& small, std::int64_t examples);
+
+}  // namespace tunas::tools
