@@ -1,14 +1,24 @@
 #include "engine/device.h"
 
-#include <omp.h>
+#include <sched.h>
 #include <sys/mman.h>
 
-#include <algorithm>
 #include <cstring>
 
 #include "kernels/error.h"
+#include "kernels/parallel.h"
 
 namespace tunas::engine {
+namespace {
+
+/// Processors this process may use.
+int available_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+}  // namespace
 
 Memory::Memory(Kind kind, std::size_t bytes) : bytes_(bytes) {
   require(kind == Kind::cpu, "device memory is only available on the CPU in this build");
@@ -26,11 +36,20 @@ Memory::Memory(Kind kind, std::size_t bytes) : bytes_(bytes) {
 
 void Unmap::operator()(char* data) const { munmap(data, bytes); }
 
+Device::Device() = default;
+Device::Device(Device&&) noexcept = default;
+Device::~Device() = default;
+
 Device Device::cpu(int threads) {
   Device device;
   device.workspace_ = Memory(Kind::cpu, CpuContext::kWorkspaceBytes);
   device.context_ = std::make_unique<CpuContext>();
-  device.context_->threads = threads > 0 ? threads : omp_get_num_procs();
+  const int cores = available_cores();
+  device.context_->threads = threads > 0 ? threads : cores;
+  if (device.context_->threads > 1) {
+    device.workers_ = std::make_unique<Workers>(device.context_->threads);
+    device.context_->workers = device.workers_.get();
+  }
   device.context_->workspace = device.workspace_.data();
   device.context_->workspace_bytes = device.workspace_.bytes();
   device.stream_ = {Kind::cpu, device.context_.get()};
@@ -42,13 +61,9 @@ void Device::copy(void* to, const void* from, std::size_t bytes) const {
 }
 
 void Device::zero(void* to, std::size_t bytes) const {
-  const long kPiece = 1 << 22;
-  const long pieces = static_cast<long>((bytes + kPiece - 1) / kPiece);
-#pragma omp parallel for num_threads(threads()) schedule(static)
-  for (long p = 0; p < pieces; ++p) {
-    const std::size_t begin = static_cast<std::size_t>(p) * kPiece;
-    std::memset(static_cast<char*>(to) + begin, 0, std::min<std::size_t>(kPiece, bytes - begin));
-  }
+  parallel_pieces(*context_, bytes, std::size_t{1} << 20, [to](std::size_t begin, std::size_t end) {
+    std::memset(static_cast<char*>(to) + begin, 0, end - begin);
+  });
 }
 
 }  // namespace tunas::engine

@@ -34,6 +34,8 @@ class Device {
  public:
   /// A CPU device with `threads` threads; 0: as many as the process may use.
   static Device cpu(int threads = 0);
+  Device(Device&&) noexcept;
+  ~Device();
 
   Kind kind() const { return stream_.kind; }
   Stream stream() const { return stream_; }
@@ -47,9 +49,10 @@ class Device {
   void sync() const {}
 
  private:
-  Device() = default;
+  Device();
   Stream stream_;
   Memory workspace_;
+  std::unique_ptr<Workers> workers_;
   std::unique_ptr<CpuContext> context_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "kernels/check.h"
 #include "kernels/mix_loops.h"
+#include "kernels/parallel.h"
 #include "kernels/tiles.h"
 
 namespace tunas::kernels::cpu {
@@ -35,8 +36,7 @@ void act_grad(CpuContext& context, const ActGrad& args) {
   const long pieces = ceil_div(run * c, kTileFloats), rows = ceil_div(run, pieces);
   const long tiles = runs * pieces, partial_size = whole_lines(2 * c);
   float* partial = Workspace(context, args.kernel).take(tiles * partial_size);
-#pragma omp parallel for schedule(static) num_threads(context.threads)
-  for (long t = 0; t < tiles; ++t) {
+  parallel(context, tiles, [&](long t, int) {
     const long image = t / pieces, first = t % pieces * rows;
     const long at = (image * run + first) * c;
     float* sums = partial + t * partial_size;
@@ -56,7 +56,7 @@ void act_grad(CpuContext& context, const ActGrad& args) {
                     .dz = dx.dz.f32() + at,
                     .sum_dz = sums,
                     .sum_dz_centred = sums + c});
-  }
+  });
   if (!dx.mean) return;
   AddChunks add{static_cast<int>(tiles), partial_size, partial, 0, c, nullptr, dx.how, dx.sum_dz};
   add_chunks(add);

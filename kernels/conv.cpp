@@ -5,15 +5,12 @@
 // multiple of 8, the width the transposed product wants.
 #include "kernels/conv.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "kernels/check.h"
-#include "kernels/gemm_loops.h"
-#include "kernels/pointwise_loops.h"
-#include "kernels/tiles.h"
+#include "kernels/parallel.h"
+#include "kernels/pointwise_tiles.h"
 
 namespace tunas::kernels {
 namespace {
@@ -42,7 +39,7 @@ namespace cpu {
 namespace {
 
 constexpr long kChunks = 16;
-constexpr int kTileRows = 512;
+constexpr int kForwardRows = 512, kBackwardRows = 128;  // of a tile
 
 struct Windows {
   const Tensor& image;
@@ -106,8 +103,8 @@ void conv(CpuContext& context, const ConvForward& args) {
   check("conv", windows, args.w);
   require(!args.moments.mean == !args.moments.variance, "conv: mean and variance of y go together");
   const int k = windows.taps(), columns = windows.columns(), n = args.w.out.now;
-  const Tiles tiles(args.y, kTileRows, false);
-  const long scratch = whole_lines(static_cast<long>(tiles.rows) * columns);
+  const Tiles tiles(args.y, kForwardRows, false);
+  const long scratch = whole_lines(long{kStripRows} * columns);
   Workspace workspace(context, "conv");
   float* const packed = workspace.take(static_cast<long>(k) * n);
   float* const partial = args.moments.mean ? workspace.take(tiles.count() * 3 * n) : nullptr;
@@ -117,26 +114,27 @@ void conv(CpuContext& context, const ConvForward& args) {
   const PointwiseLoops& loops = pointwise_loops();
   const Pack pack{args.w.f32(), 1, k, k, n, packed};
   for (int p = 0; p < gemm.panels.count(n); ++p) gemm.pack(pack, p);
-#pragma omp parallel num_threads(context.threads)
-  {
-    float* const u = scratches + omp_get_thread_num() * scratch;
-#pragma omp for schedule(dynamic)
-    for (long t = 0; t < tiles.count(); ++t) {
-      const Tiles::Tile tile = tiles[t];
-      float* y = args.y.f32() + tile.begin * n;
-      windows.gather(tile.begin, tile.rows, u);
-      Multiply product{tile.rows, n, k, u, columns, packed, nullptr, y, n, {}, {}};
-      float* moments = partial ? partial + t * 3 * n : nullptr;
-      if (moments) product.sums = {true, moments, moments + n, moments + 2 * n};
+  parallel(context, tiles.count(), [&](long t, int slot) {
+    float* const u = scratches + slot * scratch;
+    const Tiles::Tile tile = tiles[t];
+    Multiply product{0, n, k, u, columns, packed, nullptr, nullptr, n, {}, {}};
+    float* moments = partial ? partial + t * 3 * n : nullptr;
+    if (moments) product.sums = {true, moments, moments + n, moments + 2 * n};
+    for (int row = 0; row < tile.rows; row += kStripRows, product.sums.start = false) {
+      const long begin = tile.begin + row;
+      product.m = std::min(kStripRows, tile.rows - row);
+      product.c = args.y.f32() + begin * n;
+      product.ahead[0] = rows_ahead(args.y, begin + kStripRows, kStripRows);
+      windows.gather(begin, product.m, u);
       gemm.multiply(product);
-      if (moments) loops.finish_moments({tile.rows, n, moments, moments + n, moments + 2 * n});
     }
-    if (partial) {
-#pragma omp for
-      for (int i = 0; i < n; i += 16) {
-        merge_moments(tiles, partial, n, i, std::min(i + 16, n), args.moments);
-      }
-    }
+    if (moments) loops.finish_moments({tile.rows, n, moments, moments + n, moments + 2 * n});
+  });
+  if (partial) {
+    parallel(context, (n + 15) / 16, [&](long i, int) {
+      const int begin = static_cast<int>(16 * i);
+      merge_moments(tiles, partial, n, begin, std::min(begin + 16, n), args.moments);
+    });
   }
 }
 
@@ -152,7 +150,7 @@ void conv_backward(CpuContext& context, const ConvBackward& args) {
               args.dw.in == args.w.in && args.dw.k == args.w.k,
           "conv_backward: dw must have the shape and the type of w");
   const int columns = windows.columns(), n = args.w.out.now;
-  const Tiles tiles(dz, kTileRows, false);
+  const Tiles tiles(dz, kBackwardRows, false);
   const int chunks = static_cast<int>(std::min(kChunks, tiles.count()));
   const long gathered = whole_lines(static_cast<long>(tiles.rows) * columns);
   const long scratch = whole_lines(gathered + static_cast<long>(tiles.rows) * n);
@@ -162,43 +160,34 @@ void conv_backward(CpuContext& context, const ConvBackward& args) {
   float* const scratches = workspace.take(scratch * context.threads);
   const GemmLoops& gemm = gemm_loops();
   const PointwiseLoops& loops = pointwise_loops();
-#pragma omp parallel num_threads(context.threads)
-  {
-    float* const u = scratches + omp_get_thread_num() * scratch;
-#pragma omp for schedule(dynamic)
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-      const long begin = part_begin(tiles.count(), chunk, chunks);
-      const long end = part_begin(tiles.count(), chunk + 1, chunks);
-      for (long t = begin; t < end; ++t) {
-        const Tiles::Tile tile = tiles[t];
-        const float* dy = dz.f32() + tile.begin * n;
-        if (const Incoming& in = args.dy; in.ca) {
-          const float* y = in.y.f32() + tile.begin * n;
-          loops.load_incoming({tile.rows, n, dy, y, in.ca, in.cb, in.cc, u + gathered});
-          dy = u + gathered;
-        }
-        windows.gather(tile.begin, tile.rows, u);
-        const Write how = t == begin ? Write::overwrite : Write::accumulate;
-        gemm.multiply_transposed({n,
-                                  columns,
-                                  tile.rows,
-                                  dy,
-                                  n,
-                                  u,
-                                  columns,
-                                  how,
-                                  partial + chunk * weights,
-                                  columns,
-                                  {}});
+  parallel(context, chunks, [&](long chunk, int slot) {
+    float* const u = scratches + slot * scratch;
+    const long begin = part_begin(tiles.count(), chunk, chunks);
+    const long end = part_begin(tiles.count(), chunk + 1, chunks);
+    for (long t = begin; t < end; ++t) {
+      const Tiles::Tile tile = tiles[t];
+      const float* dy = dz.f32() + tile.begin * n;
+      if (const Incoming& in = args.dy; in.ca) {
+        const float* y = in.y.f32() + tile.begin * n;
+        loops.load_incoming({tile.rows, n, dy, y, in.ca, in.cb, in.cc, u + gathered});
+        dy = u + gathered;
       }
+      windows.gather(tile.begin, tile.rows, u);
+      const Write how = t == begin ? Write::overwrite : Write::accumulate;
+      MultiplyTransposed product{
+          n, columns, tile.rows, dy, n, u, columns, how, partial + chunk * weights, columns, {}};
+      product.ahead[0] = rows_ahead(dz, tile.begin + tile.rows, tile.rows);
+      if (args.dy.ca) {
+        product.ahead[1] = rows_ahead(args.dy.y, tile.begin + tile.rows, tile.rows);
+      }
+      gemm.multiply_transposed(product);
     }
-#pragma omp for
-    for (int o = 0; o < n; ++o) {
-      const long row = static_cast<long>(o) * windows.taps();
-      add_weight_grad({chunks, weights, partial + static_cast<long>(o) * columns, windows.taps(),
-                       args.decay, args.w.f32() + row, args.dw.f32() + row});
-    }
-  }
+  });
+  parallel(context, n, [&](long o, int) {
+    const long row = o * windows.taps();
+    add_weight_grad({chunks, weights, partial + o * columns, windows.taps(), args.decay,
+                     args.w.f32() + row, args.dw.f32() + row});
+  });
 }
 
 }  // namespace cpu

@@ -3,12 +3,11 @@
 // pairs, which are merged in tile order.
 #include "kernels/depthwise.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <atomic>
 
 #include "kernels/depthwise_tiles.h"
+#include "kernels/parallel.h"
 
 namespace tunas::kernels {
 
@@ -46,7 +45,7 @@ void merge(const Moments& moments, int c, const DepthwisePlan& plan, const float
 class Forward {
  public:
   Forward(const CpuContext& context, const DepthwiseForward& a);
-  void run(int threads) const;
+  void run(CpuContext& context) const;
 
  private:
   void tile(const DepthwiseTile& tile, float* rows) const;
@@ -60,8 +59,8 @@ class Forward {
   Workspace workspace_;
   Source x_;
   bool streamed_;
-  const float* weights_;
-  float* mean_;  // [slot][padded]
+  float* weights_;  // packed
+  float* mean_;     // [slot][padded]
   float* m2_;
   float* rings_;  // [thread]
 };
@@ -75,7 +74,7 @@ Forward::Forward(const CpuContext& context, const DepthwiseForward& a)
       workspace_(context, "depthwise"),
       x_(with_channels(workspace_, a.x)),
       streamed_(streams_past_caches(a.y)),
-      weights_(packed_weights(workspace_, a.w, plan_.padded(), loops_.lanes)),
+      weights_(workspace_.take(long{plan_.padded()} * a.w.k * a.w.k)),
       mean_(filled(workspace_, long{plan_.slots()} * plan_.padded(), 0)),
       m2_(filled(workspace_, long{plan_.slots()} * plan_.padded(), 0)),
       rings_(filled(workspace_, context.threads * ring_.floats(), 0)) {}
@@ -137,13 +136,14 @@ void Forward::tile(const DepthwiseTile& tile, float* rows) const {
   }
 }
 
-void Forward::run(int threads) const {
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-  for (int index = 0; index < plan_.tiles(); ++index) {
-    tile(plan_[index], rings_ + omp_get_thread_num() * ring_.floats());
+void Forward::run(CpuContext& context) const {
+  parallel(context, plan_.padded() / loops_.lanes,
+           [&](long block, int) { pack_weights(args_.w, block, loops_.lanes, weights_); });
+  parallel(context, plan_.tiles(), [&](long index, int slot) {
+    tile(plan_[static_cast<int>(index)], rings_ + slot * ring_.floats());
     // Streamed stores are ordered by fences only.
     if (streamed_) std::atomic_thread_fence(std::memory_order_seq_cst);
-  }
+  });
   if (!args_.moments.mean) return;
   merge(args_.moments, args_.y.c, plan_, mean_, m2_, [&](int slot) {
     const DepthwiseTile tile = plan_[slot * plan_.groups()];
@@ -155,7 +155,7 @@ void Forward::run(int threads) const {
 
 void depthwise(CpuContext& context, const DepthwiseForward& args) {
   check_depthwise("depthwise", args.x, args.w, args.stride, args.top, args.left, args.y);
-  Forward(context, args).run(context.threads);
+  Forward(context, args).run(context);
 }
 
 }  // namespace cpu

@@ -1,13 +1,12 @@
 // Depthwise convolution on the CPU, backward. A row of x meets the rows of dy that lie in the ring:
 // each vector of dy serves dgrad and wgrad, then act' is applied and the row of dx is written.
 // Tiles leave filter gradients and sums, which are added in tile order.
-#include <omp.h>
-
 #include <algorithm>
 #include <atomic>
 
 #include "kernels/check.h"
 #include "kernels/depthwise_tiles.h"
+#include "kernels/parallel.h"
 
 namespace tunas::kernels {
 
@@ -28,14 +27,14 @@ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 class Backward {
  public:
   Backward(const CpuContext& context, const DepthwiseBackward& a);
-  void run(int threads) const;
+  void run(CpuContext& context) const;
 
  private:
   void tile(const DepthwiseTile& tile, float* rows) const;
   void load_dy(const DepthwiseTile& tile, int n, int p, float* out) const;
   Ahead ahead(const DepthwiseTile& tile, int n, int h) const;
-  void add_dw(int threads) const;
-  void add_sums() const;
+  void add_dw(CpuContext& context) const;
+  void add_slots(float* parts, const float* factor, float* out) const;
 
   const DepthwiseBackward& args_;
   const DepthwiseLoops& loops_;
@@ -46,9 +45,9 @@ class Backward {
   Source x_;
   const float* mean_;
   bool streamed_;
-  const float* weights_;
-  float* dw_;      // [slot][padded][k*k], packed as the weights
-  float* sum_dz_;  // [slot][padded]
+  float* weights_;  // packed
+  float* dw_;       // [slot][padded][k*k], packed as the weights
+  float* sum_dz_;   // [slot][padded]
   float* sum_dz_centred_;
   float* rings_;  // [thread]
 };
@@ -64,7 +63,7 @@ Backward::Backward(const CpuContext& context, const DepthwiseBackward& a)
       x_(with_channels(workspace_, a.x)),
       mean_(a.dx.mean ? a.dx.mean : filled(workspace_, a.x.y.c, 0)),
       streamed_(a.dx.dz && a.dx.how == Write::overwrite && streams_past_caches(a.dx.dz)),
-      weights_(packed_weights(workspace_, a.w, plan_.padded(), loops_.lanes)),
+      weights_(workspace_.take(long{plan_.padded()} * a.w.k * a.w.k)),
       dw_(workspace_.take(long{plan_.slots()} * plan_.padded() * a.w.k * a.w.k)),
       sum_dz_(filled(workspace_, long{plan_.slots()} * plan_.padded(), 0)),
       sum_dz_centred_(filled(workspace_, long{plan_.slots()} * plan_.padded(), 0)),
@@ -142,48 +141,47 @@ void Backward::tile(const DepthwiseTile& tile, float* rows) const {
   }
 }
 
-void Backward::add_dw(int threads) const {
+void Backward::add_dw(CpuContext& context) const {
   const int taps = args_.w.k * args_.w.k, lanes = loops_.lanes, c = x_.y.c;
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int c0 = 0; c0 < c; c0 += lanes) {
+  parallel(context, ceil_div(c, lanes), [&](long block, int) {
+    const long c0 = block * lanes;
     for (int tap = 0; tap < taps; ++tap) {
-      const long at = long{tap} * args_.w.in.max + c0, to = long{tap} * args_.dw.in.max + c0;
       add_weight_grad({.chunks = plan_.slots(),
                        .stride = long{plan_.padded()} * taps,
-                       .partial = dw_ + long{c0} * taps + tap * lanes,
-                       .c = std::min(lanes, c - c0),
+                       .partial = dw_ + c0 * taps + tap * lanes,
+                       .c = static_cast<int>(std::min<long>(lanes, c - c0)),
                        .decay = args_.decay,
-                       .w = args_.w.f32() + at,
-                       .dw = args_.dw.f32() + to});
+                       .w = args_.w.f32() + long{tap} * args_.w.in.max + c0,
+                       .dw = args_.dw.f32() + long{tap} * args_.dw.in.max + c0});
     }
+  });
+}
+
+/// out (+)= factor * sum of the slots of `parts`; factor null: 1.
+void Backward::add_slots(float* parts, const float* factor, float* out) const {
+  const int c = x_.y.c;
+  for (int slot = 1; slot < plan_.slots(); ++slot) {
+    const float* part = parts + long{slot} * plan_.padded();
+    for (int i = 0; i < c; ++i) parts[i] += part[i];
+  }
+  for (int i = 0; i < c; ++i) {
+    const float sum = factor ? factor[i] * parts[i] : parts[i];
+    out[i] = args_.dx.how == Write::accumulate ? out[i] + sum : sum;
   }
 }
 
-void Backward::add_sums() const {
-  AddChunks add{.chunks = plan_.slots(),
-                .stride = plan_.padded(),
-                .partial = sum_dz_,
-                .begin = 0,
-                .end = x_.y.c,
-                .factor = nullptr,
-                .how = args_.dx.how,
-                .sum = args_.dx.sum_dz};
-  add_chunks(add);
-  add.partial = sum_dz_centred_;
-  add.factor = args_.dx.inv_std;
-  add.sum = args_.dx.sum_dz_xhat;
-  add_chunks(add);
-}
-
-void Backward::run(int threads) const {
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-  for (int index = 0; index < plan_.tiles(); ++index) {
-    tile(plan_[index], rings_ + omp_get_thread_num() * ring_.floats());
+void Backward::run(CpuContext& context) const {
+  parallel(context, plan_.padded() / loops_.lanes,
+           [&](long block, int) { pack_weights(args_.w, block, loops_.lanes, weights_); });
+  parallel(context, plan_.tiles(), [&](long index, int slot) {
+    tile(plan_[static_cast<int>(index)], rings_ + slot * ring_.floats());
     // Streamed stores are ordered by fences only.
     if (streamed_) std::atomic_thread_fence(std::memory_order_seq_cst);
-  }
-  if (args_.dw) add_dw(threads);
-  if (args_.dx.dz && args_.dx.mean) add_sums();
+  });
+  if (args_.dw) add_dw(context);
+  if (!args_.dx.dz || !args_.dx.mean) return;
+  add_slots(sum_dz_, nullptr, args_.dx.sum_dz);
+  add_slots(sum_dz_centred_, args_.dx.inv_std, args_.dx.sum_dz_xhat);
 }
 
 }  // namespace
@@ -192,8 +190,10 @@ void depthwise_backward(CpuContext& context, const DepthwiseBackward& args) {
   const char* kernel = "depthwise_backward";
   check_depthwise(kernel, args.x, args.w, args.stride, args.top, args.left, args.dy.dz);
   if (args.dy.ca) check_same_shape(kernel, "dy.y", args.dy.y, args.dy.dz);
+  require(!args.dw || (args.dw.in.now == args.w.in.now && args.dw.k == args.w.k), kernel,
+          ": dw is not shaped like w");
   if (args.dx.dz) check_same_shape(kernel, "dx", args.dx.dz, args.x.y);
-  Backward(context, args).run(context.threads);
+  Backward(context, args).run(context);
 }
 
 }  // namespace cpu

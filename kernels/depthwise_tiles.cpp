@@ -61,17 +61,15 @@ Source with_channels(Workspace& workspace, Source x) {
   return x;
 }
 
-const float* packed_weights(Workspace& workspace, const Filter& w, int padded, int lanes) {
+void pack_weights(const Filter& w, long block, int lanes, float* packed) {
+  const long c = block * lanes;
   const int taps = w.k * w.k;
-  float* packed = filled(workspace, static_cast<long>(taps) * padded, 0);
+  const long present = std::clamp<long>(w.in.now - c, 0, lanes);
   for (int tap = 0; tap < taps; ++tap) {
-    const float* row = w.f32() + static_cast<long>(tap) * w.in.max;
-    for (int c = 0; c < w.in.now; c += lanes) {
-      std::copy(row + c, row + std::min(c + lanes, w.in.now),
-                packed + static_cast<long>(c) * taps + tap * lanes);
-    }
+    const float* from = w.f32() + static_cast<long>(tap) * w.in.max + c;
+    float* to = packed + c * taps + tap * lanes;
+    std::fill(std::copy(from, from + present, to), to + lanes, 0.0f);
   }
-  return packed;
 }
 
 void check_depthwise(const char* kernel, const Source& x, const Filter& w, int stride, int top,

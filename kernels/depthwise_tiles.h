@@ -68,8 +68,8 @@ float* filled(Workspace& workspace, long count, float value);
 /// x with ones and zeros in place of absent scale and shift.
 Source with_channels(Workspace& workspace, Source x);
 
-/// [k][k][c.max] -> [block][k*k][lanes], absent channels 0.
-const float* packed_weights(Workspace& workspace, const Filter& w, int padded, int lanes);
+/// One block of [k][k][c.max] -> packed[block][k*k][lanes]; absent channels are 0.
+void pack_weights(const Filter& w, long block, int lanes, float* packed);
 
 /// Throws Error(usage) unless a k x k window from (-top, -left) leads from x to y.
 void check_depthwise(const char* kernel, const Source& x, const Filter& w, int stride, int top,

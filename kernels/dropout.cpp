@@ -7,6 +7,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/check.h"
+#include "kernels/parallel.h"
 
 namespace tunas::kernels {
 
@@ -81,8 +82,7 @@ void dropout(CpuContext& context, const DropoutForward& args) {
   check("dropout", x, args.rate);
   check_same_shape("dropout", "out", args.out, x.y);
   const float keep = 1 / (1 - args.rate);
-#pragma omp parallel for num_threads(context.threads)
-  for (long row = 0; row < x.y.rows(); ++row) {
+  parallel(context, x.y.rows(), [&](long row, int) {
     for (int c = 0; c < x.y.c; c += 4) {
       const long first = row * x.y.c + c;
       const Random4 random = philox(args.key, static_cast<std::uint64_t>(first / 4));
@@ -92,7 +92,7 @@ void dropout(CpuContext& context, const DropoutForward& args) {
         args.out.f32()[first + j] = kept ? a * keep : 0;
       }
     }
-  }
+  });
 }
 
 void dropout_backward(CpuContext& context, const DropoutBackward& args) {
@@ -102,16 +102,16 @@ void dropout_backward(CpuContext& context, const DropoutBackward& args) {
   check("dropout_backward", args.x, args.rate);
   check_same_shape("dropout_backward", "dout", args.dout, args.x.y);
   check_same_shape("dropout_backward", "dz", dx.dz, args.x.y);
-#pragma omp parallel for num_threads(context.threads)
-  for (int begin = 0; begin < channels; begin += kGroup) {
+  parallel(context, (channels + kGroup - 1) / kGroup, [&](long group, int) {
+    const int begin = static_cast<int>(group) * kGroup;
     const int end = std::min(begin + kGroup, channels);
     const Sums sums = backward_group(args, begin, end);
-    if (!dx.mean) continue;
+    if (!dx.mean) return;
     for (int c = begin; c < end; ++c) {
       write(dx.sum_dz + c, dx.how, sums.dz[c - begin]);
       write(dx.sum_dz_xhat + c, dx.how, sums.dz_xhat[c - begin]);
     }
-  }
+  });
 }
 
 }  // namespace cpu

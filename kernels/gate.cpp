@@ -3,6 +3,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/check.h"
+#include "kernels/parallel.h"
 
 namespace tunas::kernels {
 
@@ -31,8 +32,11 @@ void gate(CpuContext& context, const GateForward& args) {
   check_same_shape("gate", "gate", args.gate, args.x);
   const float* x = args.x.f32();
   float* out = args.gate.f32();
-#pragma omp parallel for num_threads(context.threads)
-  for (long i = 0; i < args.x.size(); ++i) out[i] = args.off + args.on * activate(args.kind, x[i]);
+  parallel(context, args.x.n, [&](long n, int) {
+    for (long i = n * args.x.c; i < (n + 1) * args.x.c; ++i) {
+      out[i] = args.off + args.on * activate(args.kind, x[i]);
+    }
+  });
 }
 
 void gate_backward(CpuContext& context, const GateBackward& args) {
@@ -43,10 +47,11 @@ void gate_backward(CpuContext& context, const GateBackward& args) {
   const float* x = args.x.f32();
   const float* dgate = args.dgate.f32();
   float* dx = args.dx.f32();
-#pragma omp parallel for num_threads(context.threads)
-  for (long i = 0; i < args.x.size(); ++i) {
-    dx[i] = args.on * activate_grad(args.kind, x[i]) * dgate[i];
-  }
+  parallel(context, args.x.n, [&](long n, int) {
+    for (long i = n * args.x.c; i < (n + 1) * args.x.c; ++i) {
+      dx[i] = args.on * activate_grad(args.kind, x[i]) * dgate[i];
+    }
+  });
 }
 
 }  // namespace cpu

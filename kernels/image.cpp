@@ -9,8 +9,6 @@
 // work. An image is computed by one thread, so results do not depend on the number of threads.
 #include "kernels/image.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -19,6 +17,7 @@
 
 #include "kernels/check.h"
 #include "kernels/image_loops.h"
+#include "kernels/parallel.h"
 
 namespace tunas::kernels {
 namespace {
@@ -274,21 +273,20 @@ void image(CpuContext& context, const Image& args) {
     fail(Exit::memory, "image: a crop needs ", need, " bytes of workspace, there are ",
          context.workspace_bytes);
   }
-  const int threads = static_cast<int>(std::min<std::size_t>(fit, context.threads));
-#pragma omp parallel num_threads(threads)
-  {
-    const Scratch scratch{context.workspace + omp_get_thread_num() * need, 0};
-#pragma omp for schedule(dynamic)
-    for (int n = 0; n < args.out.n; ++n) {
-      clear_border(args, n);
-      const Job job = make_job(args, n, h, w);
-      if (args.resample == Resample::legacy_bicubic) {
-        resize_legacy(job, scratch);
-      } else {
-        resize_windowed(job, args.resample, scratch);
-      }
+  CpuContext alone = context;
+  alone.workers = nullptr;
+  const bool for_all = fit >= static_cast<std::size_t>(context.threads);
+  parallel(for_all ? context : alone, args.out.n, [&](long image, int slot) {
+    const Scratch scratch{context.workspace + static_cast<std::size_t>(slot) * need, 0};
+    const int n = static_cast<int>(image);
+    clear_border(args, n);
+    const Job job = make_job(args, n, h, w);
+    if (args.resample == Resample::legacy_bicubic) {
+      resize_legacy(job, scratch);
+    } else {
+      resize_windowed(job, args.resample, scratch);
     }
-  }
+  });
 }
 
 }  // namespace cpu

@@ -7,6 +7,7 @@
 #include "kernels/act_grad.h"
 #include "kernels/check.h"
 #include "kernels/mix_loops.h"
+#include "kernels/parallel.h"
 
 namespace tunas::kernels {
 
@@ -29,7 +30,7 @@ Cost cost(const MixBackward& args) {
 namespace cpu {
 
 void mix(CpuContext& context, const MixForward& args) {
-  constexpr long kPieceFloats = 4 << 10;
+  constexpr long kPieceFloats = 4 << 10, kPieces = 16;  // of a tile
   const Tensor& out = args.out;
   require(args.terms >= 1 && args.terms <= MixForward::kMaxTerms, "mix: ", args.terms,
           " terms; it takes 1 to ", MixForward::kMaxTerms);
@@ -42,24 +43,24 @@ void mix(CpuContext& context, const MixForward& args) {
     require(!x.scale == !x.shift, "mix: pass both scale and shift or neither");
   }
   const MixLoops& loops = mix_loops();
-  const long piece = std::max(kPieceFloats / out.c, 1L);
-  const long pieces = (out.rows() + piece - 1) / piece;
-#pragma omp parallel for schedule(static) num_threads(context.threads)
-  for (long p = 0; p < pieces; ++p) {
-    const long begin = p * piece;
-    for (int t = 0; t < args.terms; ++t) {
-      const Source& x = args.x[t];
-      loops.mix({.rows = std::min(piece, out.rows() - begin),
-                 .c = out.c,
-                 .y = x.y.f32() + begin * out.c,
-                 .scale = x.scale,
-                 .shift = x.shift,
-                 .act = x.act,
-                 .weight = args.weight[t],
-                 .how = t == 0 ? Write::overwrite : Write::accumulate,
-                 .out = out.f32() + begin * out.c});
+  const long piece = std::max(kPieceFloats / out.c, 1L), tile = piece * kPieces;
+  parallel(context, (out.rows() + tile - 1) / tile, [&](long index, int) {
+    const long end = std::min((index + 1) * tile, out.rows());
+    for (long begin = index * tile; begin < end; begin += piece) {
+      for (int t = 0; t < args.terms; ++t) {
+        const Source& x = args.x[t];
+        loops.mix({.rows = std::min(piece, end - begin),
+                   .c = out.c,
+                   .y = x.y.f32() + begin * out.c,
+                   .scale = x.scale,
+                   .shift = x.shift,
+                   .act = x.act,
+                   .weight = args.weight[t],
+                   .how = t == 0 ? Write::overwrite : Write::accumulate,
+                   .out = out.f32() + begin * out.c});
+      }
     }
-  }
+  });
 }
 
 void mix_backward(CpuContext& context, const MixBackward& args) {

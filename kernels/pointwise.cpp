@@ -5,11 +5,10 @@
 // takes the sums that the moments of its tile need while the result is in registers.
 #include "kernels/pointwise.h"
 
-#include <omp.h>
-
 #include <algorithm>
 
 #include "kernels/check.h"
+#include "kernels/parallel.h"
 #include "kernels/pointwise_tiles.h"
 
 namespace tunas::kernels {
@@ -35,12 +34,13 @@ void check(const PointwiseForward& args) {
 // The forward pass: its plan, which follows from the shapes, and its pieces of the workspace.
 class Forward {
  public:
-  Forward(const CpuContext& context, const PointwiseForward& args);
-  void run(int threads);
+  Forward(CpuContext& context, const PointwiseForward& args);
+  void run();
 
  private:
   void tile_of_block(long t, int block, float* u);
 
+  CpuContext& context_;
   const PointwiseForward& args_;
   const GemmLoops& gemm_ = gemm_loops();
   const PointwiseLoops& loops_ = pointwise_loops();
@@ -56,8 +56,9 @@ class Forward {
   float* const scratches_;
 };
 
-Forward::Forward(const CpuContext& context, const PointwiseForward& args)
-    : args_(args),
+Forward::Forward(CpuContext& context, const PointwiseForward& args)
+    : context_(context),
+      args_(args),
       k_(args.w.in.now),
       n_(round_up_8(args.w.out.now)),
       tiles_(args.y, tile_rows(kTileBytes, k_ + n_), args.x.gate != nullptr),
@@ -74,26 +75,21 @@ Forward::Forward(const CpuContext& context, const PointwiseForward& args)
   if (bias_) std::fill(std::copy_n(args.bias, args.w.out.now, bias_), bias_ + n_, 0.0f);
 }
 
-void Forward::run(int threads) {
-#pragma omp parallel num_threads(threads)
-  {
-    float* const u = scratches_ + omp_get_thread_num() * scratch_;
-    w_.pack(gemm_);
-#pragma omp for schedule(dynamic)
-    for (long task = 0; task < groups_ * blocks_.count; ++task) {
-      const long group = task / blocks_.count;
-      const int block = static_cast<int>(task % blocks_.count);
-      const long end = part_begin(tiles_.count(), group + 1, groups_);
-      for (long t = part_begin(tiles_.count(), group, groups_); t < end; ++t) {
-        tile_of_block(t, block, u);
-      }
+void Forward::run() {
+  w_.pack(context_, gemm_);
+  parallel(context_, groups_ * blocks_.count, [this](long task, int slot) {
+    const long group = task / blocks_.count;
+    const int block = static_cast<int>(task % blocks_.count);
+    const long end = part_begin(tiles_.count(), group + 1, groups_);
+    for (long t = part_begin(tiles_.count(), group, groups_); t < end; ++t) {
+      tile_of_block(t, block, scratches_ + slot * scratch_);
     }
-    if (sums_) {
-#pragma omp for
-      for (int i = 0; i < n_; i += 16) {
-        merge_moments(tiles_, sums_, n_, i, std::min(i + 16, n_), args_.moments);
-      }
-    }
+  });
+  if (sums_) {
+    parallel(context_, (n_ + 15) / 16, [this](long i, int) {
+      const int begin = static_cast<int>(16 * i);
+      merge_moments(tiles_, sums_, n_, begin, std::min(begin + 16, n_), args_.moments);
+    });
   }
 }
 
@@ -127,7 +123,7 @@ void Forward::tile_of_block(long t, int block, float* u) {
 
 void pointwise(CpuContext& context, const PointwiseForward& args) {
   check(args);
-  Forward(context, args).run(context.threads);
+  Forward(context, args).run();
 }
 
 }  // namespace cpu

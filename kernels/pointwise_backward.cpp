@@ -5,11 +5,10 @@
 // Consecutive tiles form a chunk with a partial weight gradient of its own; the chunks are added in
 // order. Columns of x are cut into blocks where the weight gradient would not stay in L2, or where
 // there are few rows; every block forms the gradient of the output for itself.
-#include <omp.h>
-
 #include <algorithm>
 
 #include "kernels/check.h"
+#include "kernels/parallel.h"
 #include "kernels/pointwise.h"
 #include "kernels/pointwise_tiles.h"
 
@@ -34,8 +33,8 @@ constexpr long kBlockBytes = 256 << 10;  // of weight gradient that a tile adds 
 // The backward pass: its plan, which follows from the shapes, and its pieces of the workspace.
 class Backward {
  public:
-  Backward(const CpuContext& context, const PointwiseBackward& args);
-  void run(int threads);
+  Backward(CpuContext& context, const PointwiseBackward& args);
+  void run();
 
  private:
   struct Task {
@@ -53,6 +52,7 @@ class Backward {
   void weight_grad(const Task& task, const Tiles::Tile& tile, Write how) const;
   void add_up() const;
 
+  CpuContext& context_;
   const PointwiseBackward& args_;
   const GemmLoops& gemm_ = gemm_loops();
   const PointwiseLoops& loops_ = pointwise_loops();
@@ -71,8 +71,9 @@ class Backward {
   float* const scratches_;
 };
 
-Backward::Backward(const CpuContext& context, const PointwiseBackward& args)
-    : args_(args),
+Backward::Backward(CpuContext& context, const PointwiseBackward& args)
+    : context_(context),
+      args_(args),
       plain_(is_plain(args.x)),
       k_(args.w.in.now),
       n_(round_up_8(args.w.out.now)),
@@ -109,19 +110,15 @@ long Backward::wanted_chunks(const PointwiseBackward& args, const Tiles& tiles, 
   return std::min(wanted, tiles.runs > 1 ? tiles.runs : tiles.count());
 }
 
-void Backward::run(int threads) {
-#pragma omp parallel num_threads(threads)
-  {
-    float* const dy = scratches_ + omp_get_thread_num() * scratch_;
+void Backward::run() {
+  if (args_.dx.dz) w_.pack(context_, gemm_);
+  parallel(context_, chunks_ * blocks_.count, [this](long i, int slot) {
+    float* const dy = scratches_ + slot * scratch_;
     float* const du = dy + whole_lines(tiles_.rows * long{n_});
     float* const u = du + whole_lines(long{kStripRows} * blocks_.width);
-    if (args_.dx.dz) w_.pack(gemm_);
-#pragma omp for schedule(dynamic)
-    for (long i = 0; i < chunks_ * blocks_.count; ++i) {
-      run({i / blocks_.count, static_cast<int>(i % blocks_.count), dy, u, du});
-    }
-    add_up();
-  }
+    run({i / blocks_.count, static_cast<int>(i % blocks_.count), dy, u, du});
+  });
+  add_up();
 }
 
 void Backward::run(const Task& task) const {
@@ -228,32 +225,27 @@ void Backward::weight_grad(const Task& task, const Tiles::Tile& tile, Write how)
   gemm_.multiply_transposed(product);
 }
 
-// Work sharing inside the parallel region.
 void Backward::add_up() const {
   const int chunks = static_cast<int>(chunks_);
   const Filter& w = args_.w;
   if (dw_ || (args_.dw && args_.decay != 0)) {
-#pragma omp for collapse(2)
-    for (int o = 0; o < w.out.now; ++o) {
+    parallel(context_, w.out.now, [&](long o, int) {
       for (int block = 0; block < blocks_.count; ++block) {
         const int begin = blocks_.begin(block), size = blocks_.size(block);
-        const float* partial = dw_ ? dw_ + long{w.out.now} * begin + long{o} * size : nullptr;
-        const long at = long{o} * w.in.max + begin;
+        const float* partial = dw_ ? dw_ + long{w.out.now} * begin + o * size : nullptr;
+        const long at = o * w.in.max + begin;
         add_weight_grad({dw_ ? chunks : 0, weights_, partial, size, args_.decay, w.f32() + at,
                          args_.dw.f32() + at});
       }
-    }
+    });
   }
-#pragma omp single
-  {
-    const SourceGrad& dx = args_.dx;
-    if (sums_) {
-      add_chunks({chunks, 2L * k_, sums_, 0, k_, nullptr, dx.how, dx.sum_dz});
-      add_chunks({chunks, 2L * k_, sums_ + k_, 0, k_, dx.inv_std, dx.how, dx.sum_dz_xhat});
-    }
-    if (dbias_) {
-      add_chunks({chunks, n_, dbias_, 0, w.out.now, nullptr, Write::accumulate, args_.dbias});
-    }
+  const SourceGrad& dx = args_.dx;
+  if (sums_) {
+    add_chunks({chunks, 2L * k_, sums_, 0, k_, nullptr, dx.how, dx.sum_dz});
+    add_chunks({chunks, 2L * k_, sums_ + k_, 0, k_, dx.inv_std, dx.how, dx.sum_dz_xhat});
+  }
+  if (dbias_) {
+    add_chunks({chunks, n_, dbias_, 0, w.out.now, nullptr, Write::accumulate, args_.dbias});
   }
 }
 
@@ -284,7 +276,7 @@ void check(const PointwiseBackward& args) {
 
 void pointwise_backward(CpuContext& context, const PointwiseBackward& args) {
   check(args);
-  Backward(context, args).run(context.threads);
+  Backward(context, args).run();
 }
 
 }  // namespace cpu

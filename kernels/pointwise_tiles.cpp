@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/check.h"
+#include "kernels/parallel.h"
 
 namespace tunas::kernels::cpu {
 
@@ -10,17 +11,17 @@ int tile_rows(long bytes, long floats_per_row) {
   return static_cast<int>(std::clamp(bytes / (4 * floats_per_row), long{kStripRows}, 1024L));
 }
 
-void PackedBlocks::pack(const GemmLoops& gemm) const {
+void PackedBlocks::pack(CpuContext& context, const GemmLoops& gemm) const {
   const int panels = gemm.panels.count(blocks.width);
-#pragma omp for schedule(dynamic)
-  for (int i = 0; i < blocks.count * panels; ++i) {
+  parallel(context, blocks.count * panels, [&](long index, int) {
+    const int i = static_cast<int>(index);
     const int begin = blocks.begin(i / panels);
     Pack part = all;
     part.b += begin * all.column;
     part.n = std::min(all.n - begin, blocks.size(i / panels));
     part.packed += static_cast<long>(all.k) * begin;
     if (i % panels < gemm.panels.count(part.n)) gemm.pack(part, i % panels);
-  }
+  });
 }
 
 Strips::Strips(const Source& x, const Tiles::Tile& tile)

@@ -30,7 +30,7 @@ struct PackedBlocks {
     return all.packed + static_cast<long>(all.k) * blocks.begin(block);
   }
   /// Work sharing inside a parallel region.
-  void pack(const GemmLoops& gemm) const;
+  void pack(CpuContext& context, const GemmLoops& gemm) const;
 };
 
 /// The rows of a tile in strips of at most kStripRows rows, none of them over two images where the

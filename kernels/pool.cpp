@@ -7,6 +7,7 @@
 #include "kernels/act_grad.h"
 #include "kernels/check.h"
 #include "kernels/mix_loops.h"
+#include "kernels/parallel.h"
 #include "kernels/tiles.h"
 
 namespace tunas::kernels {
@@ -38,23 +39,22 @@ void pool(CpuContext& context, const PoolForward& args) {
   const MixLoops& loops = mix_loops();
   const long pixels = static_cast<long>(y.h) * y.w;
   const Blocks blocks(y.c, std::max(kTiles / y.n, 1));
-#pragma omp parallel for collapse(2) schedule(static) num_threads(context.threads)
-  for (int n = 0; n < y.n; ++n) {
-    for (int block = 0; block < blocks.count; ++block) {
-      const int c0 = blocks.begin(block), c = blocks.size(block);
-      float* sum = args.y.f32() + static_cast<long>(n) * y.c + c0;
-      std::fill(sum, sum + c, 0.0f);
-      loops.sum_act({.rows = pixels,
-                     .c = c,
-                     .stride = y.c,
-                     .y = y.f32() + n * pixels * y.c + c0,
-                     .scale = args.x.scale ? args.x.scale + c0 : nullptr,
-                     .shift = args.x.scale ? args.x.shift + c0 : nullptr,
-                     .act = args.x.act,
-                     .sum = sum});
-      for (int i = 0; i < c; ++i) sum[i] /= static_cast<float>(pixels);
-    }
-  }
+  parallel(context, long{y.n} * blocks.count, [&](long tile, int) {
+    const long n = tile / blocks.count;
+    const int block = static_cast<int>(tile % blocks.count);
+    const int c0 = blocks.begin(block), c = blocks.size(block);
+    float* sum = args.y.f32() + n * y.c + c0;
+    std::fill(sum, sum + c, 0.0f);
+    loops.sum_act({.rows = pixels,
+                   .c = c,
+                   .stride = y.c,
+                   .y = y.f32() + n * pixels * y.c + c0,
+                   .scale = args.x.scale ? args.x.scale + c0 : nullptr,
+                   .shift = args.x.scale ? args.x.shift + c0 : nullptr,
+                   .act = args.x.act,
+                   .sum = sum});
+    for (int i = 0; i < c; ++i) sum[i] /= static_cast<float>(pixels);
+  });
 }
 
 void pool_backward(CpuContext& context, const PoolBackward& args) {

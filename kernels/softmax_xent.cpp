@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "kernels/check.h"
+#include "kernels/parallel.h"
 
 namespace tunas::kernels {
 
@@ -76,8 +77,7 @@ void softmax_xent(CpuContext& context, const SoftmaxXent& args) {
            args.classes - 1, "; check the data's classes");
     }
   }
-#pragma omp parallel for num_threads(context.threads)
-  for (int i = 0; i < logits.n; ++i) one_image(args, i);
+  parallel(context, logits.n, [&](long i, int) { one_image(args, static_cast<int>(i)); });
 }
 
 }  // namespace cpu

@@ -14,10 +14,13 @@ struct Stream {
   void* handle = nullptr;
 };
 
+class Workers;
+
 /// Threads and scratch memory of the CPU backend. Kernels cut work into tiles that do not depend
 /// on `threads`; `workspace` holds partial sums and the threads' tiles (kWorkspaceBytes in all).
 struct CpuContext {
   int threads = 1;
+  Workers* workers = nullptr;  // of kernels/parallel.h; null: the caller's thread alone
   char* workspace = nullptr;
   std::size_t workspace_bytes = 0;
 

@@ -58,7 +58,8 @@ inline long whole_lines(long floats) { return (floats + 15) / 16 * 16; }
 /// Begin of part i of n parts of `total`.
 inline long part_begin(long total, long i, long n) { return total * i / n; }
 
-/// Mean and variance of channels [begin, end) from the tiles' (mean, M2): partial[tile][2][c].
+/// Mean and variance of channels [begin, end) from the tiles' (mean, M2): partial[tile][3][c], the
+/// third row not read.
 void merge_moments(const Tiles& tiles, const float* partial, int c, int begin, int end,
                    const Moments& moments);
 

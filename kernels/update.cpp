@@ -3,8 +3,7 @@
 // chunks are fixed because its vectors and its last elements may differ in fused multiply-adds.
 #include "kernels/update.h"
 
-#include <algorithm>
-
+#include "kernels/parallel.h"
 #include "kernels/update_loops.h"
 
 namespace tunas::kernels {
@@ -33,26 +32,28 @@ constexpr std::size_t kChunk = std::size_t{1} << 14;  // elements
 
 void rms_prop(CpuContext& context, const RmsProp& args) {
   const UpdateLoops& loops = update_loops();
-#pragma omp parallel for num_threads(context.threads)
-  for (std::size_t begin = 0; begin < args.size; begin += kChunk) {
-    loops.rms_prop(args, begin, std::min(begin + kChunk, args.size));
-  }
+  parallel_pieces(context, args.size, kChunk,
+                  [&](std::size_t begin, std::size_t end) { loops.rms_prop(args, begin, end); });
 }
 
 void sgd(CpuContext& context, const Sgd& args) {
   const Sgd a = args;
-#pragma omp parallel for simd num_threads(context.threads)
-  for (std::size_t i = 0; i < a.size; ++i) {
-    const float mom = a.momentum * a.mom[i] + (a.scale * a.grad[i] + a.weight_decay * a.w[i]);
-    a.mom[i] = mom;
-    a.w[i] -= a.rate * mom;
-  }
+  parallel_pieces(context, args.size, kChunk, [a](std::size_t begin, std::size_t end) {
+#pragma GCC ivdep
+    for (std::size_t i = begin; i < end; ++i) {
+      const float mom = a.momentum * a.mom[i] + (a.scale * a.grad[i] + a.weight_decay * a.w[i]);
+      a.mom[i] = mom;
+      a.w[i] -= a.rate * mom;
+    }
+  });
 }
 
 void add(CpuContext& context, const Add& args) {
   const Add a = args;
-#pragma omp parallel for simd num_threads(context.threads)
-  for (std::size_t i = 0; i < a.size; ++i) a.a[i] += a.b[i];
+  parallel_pieces(context, args.size, kChunk, [a](std::size_t begin, std::size_t end) {
+#pragma GCC ivdep
+    for (std::size_t i = begin; i < end; ++i) a.a[i] += a.b[i];
+  });
 }
 
 }  // namespace cpu

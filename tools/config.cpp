@@ -14,8 +14,8 @@ namespace tunas::tools {
 namespace {
 
 constexpr const char* kPrefix = "TUNAS_";
-/// Variables that are no options: read where no Config reaches (kernels/isa.h).
-const std::vector<std::string> kOtherVariables = {"TUNAS_ISA"};
+/// Variables that are no options: of kernels/isa.h, and of the tests.
+const std::vector<std::string> kOtherVariables = {"TUNAS_ISA", "TUNAS_SHARED"};
 
 template <class Number>
 bool parse(const std::string& text, Number& value) {

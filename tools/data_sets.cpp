@@ -101,6 +101,7 @@ void SkipLog::look(const data::Loader& loader) {
   const std::vector<data::Skipped>& skipped = loader.skipped();
   for (std::size_t& i = said_[&loader]; i < skipped.size(); ++i) {
     spdlog::warn("{} is left out: {}", skipped[i].name, skipped[i].reason);
+    ++count_;
   }
 }
 

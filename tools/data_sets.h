@@ -47,13 +47,15 @@ data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops cro
 /// The device of --device and --threads.
 engine::Device open_device(const Config& config);
 
-/// Says in the log which images could not be decoded, each once.
+/// Says in the log which images could not be decoded, each once, and counts them.
 class SkipLog {
  public:
   void look(const data::Loader& loader);
+  std::int64_t count() const { return count_; }
 
  private:
   std::map<const data::Loader*, std::size_t> said_;
+  std::int64_t count_ = 0;
 };
 
 }  // namespace tunas::tools

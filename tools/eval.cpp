@@ -45,10 +45,9 @@ Exit run(const Config& config) {
 
   open_log();
   catch_interrupt();
-  const search::Outcome outcome = evaluate(trainer, images, options);
+  const Scores scores = evaluate(trainer, images, options);
   if (interrupted()) return Exit::interrupted;
-  std::fputs((config.flag("json") ? scores(outcome).dump(2) + "\n" : scores_text(outcome)).c_str(),
-             stdout);
+  std::fputs((config.flag("json") ? scores.json().dump(2) + "\n" : scores.text()).c_str(), stdout);
   return Exit::ok;
 }
 

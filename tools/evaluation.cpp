@@ -2,12 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "tools/interrupt.h"
 
 namespace tunas::tools {
 
-search::Outcome evaluate(search::Trainer& trainer, const ImageSet& images,
-                         const Evaluation& options) {
+Scores evaluate(search::Trainer& trainer, const ImageSet& images, const Evaluation& options) {
   data::LoaderConfig config = data::evaluation_loader(options.batch);
   config.workers = options.workers;
   data::Loader loader(*images.records, images.subset, config);
@@ -21,21 +22,23 @@ search::Outcome evaluate(search::Trainer& trainer, const ImageSet& images,
     skips.look(loader);
     search::accumulate(sum, trainer.evaluate(batch));
   }
-  return sum;
+  return {sum, skips.count()};
 }
 
-nlohmann::ordered_json scores(const search::Outcome& outcome) {
+nlohmann::ordered_json Scores::json() const {
   const double count = std::max(outcome.images, 1);
   return {{"top1", outcome.top1 / count},
           {"top5", outcome.top5 / count},
           {"loss", outcome.loss},
-          {"count", outcome.images}};
+          {"count", outcome.images},
+          {"skipped", skipped}};
 }
 
-std::string scores_text(const search::Outcome& outcome) {
+std::string Scores::text() const {
   const double count = std::max(outcome.images, 1);
-  return fmt::format("top1   {:.4f}\ntop5   {:.4f}\nloss   {:.4f}\ncount  {}\n",
-                     outcome.top1 / count, outcome.top5 / count, outcome.loss, outcome.images);
+  return fmt::format(
+      "top1     {:.4f}\ntop5     {:.4f}\nloss     {:.4f}\ncount    {}\nskipped  {}\n",
+      outcome.top1 / count, outcome.top5 / count, outcome.loss, outcome.images, skipped);
 }
 
 }  // namespace tunas::tools

@@ -15,13 +15,17 @@ struct Evaluation {
   LastBatch last = LastBatch::keep;
 };
 
-/// Ends early, with what was scored so far, when interrupted().
-search::Outcome evaluate(search::Trainer& trainer, const ImageSet& images,
-                         const Evaluation& options);
+struct Scores {
+  search::Outcome outcome;
+  std::int64_t skipped = 0;  // images that could not be decoded
 
-/// {"top1", "top5" (fractions), "loss", "count"}
-nlohmann::ordered_json scores(const search::Outcome& outcome);
-/// The same for people, one a line.
-std::string scores_text(const search::Outcome& outcome);
+  /// {"top1", "top5" (fractions), "loss", "count", "skipped"}
+  nlohmann::ordered_json json() const;
+  /// The same for people, one a line.
+  std::string text() const;
+};
+
+/// Ends early, with what was scored so far, when interrupted().
+Scores evaluate(search::Trainer& trainer, const ImageSet& images, const Evaluation& options);
 
 }  // namespace tunas::tools

@@ -75,6 +75,7 @@ void Run::write(const std::string& name, const std::string& text) const {
 Exit Run::finish(const std::string& result) {
   metrics_.sync();
   timing_.sync();
+  if (skips_.count() > 0) spdlog::warn("{} images could not be decoded", skips_.count());
   if (interrupted()) {
     terminal_->finish("");
     spdlog::warn("interrupted after step {} of {}; what was found so far is in {}", done_, steps_,

@@ -1,7 +1,7 @@
 // tunas train: trains one network alone and scores it on the held-out images.
 //
 // metrics.jsonl  step, loss, accuracy, lr; its last object holds the scores on the held-out images
-//                instead: step, top1, top5, loss, count
+//                instead: step, top1, top5, loss, count, skipped
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -77,10 +77,10 @@ Exit run(const Config& given) {
   if (sets.held_out.size() > 0 && !interrupted()) {
     Evaluation options;
     options.workers = static_cast<int>(config.integer("workers"));
-    const search::Outcome outcome = evaluate(trainer, sets.held_out, options);
-    result.update(scores(outcome));
+    const Scores scores = evaluate(trainer, sets.held_out, options);
+    result.update(scores.json());
     if (!interrupted()) run.metrics(result);
-    text = scores_text(outcome);
+    text = scores.text();
   }
   return run.finish(config.flag("json") ? result.dump(2) + "\n"
                                         : text + "run folder  " + folder.path() + "\n");

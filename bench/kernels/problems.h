@@ -9,7 +9,6 @@
 #pragma once
 
 #include <benchmark/benchmark.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <chrono>
@@ -19,9 +18,10 @@
 #include <string>
 #include <vector>
 
+#include "engine/device.h"
 #include "kernels/isa.h"
+#include "kernels/parallel.h"
 #include "kernels/source.h"
-#include "kernels/stream.h"
 #include "tests/support/problems.h"
 
 namespace tunas::bench {
@@ -51,13 +51,9 @@ class Floats {
 /// The CPU stream of the bench.
 class Machine {
  public:
-  Machine() : memory_(new char[CpuContext::kWorkspaceBytes]) {
-    const char* threads = std::getenv("TUNAS_THREADS");
-    context_ = {threads ? std::max(1, std::atoi(threads)) : omp_get_num_procs(), memory_.get(),
-                CpuContext::kWorkspaceBytes};
-  }
-  Stream stream() { return {Kind::cpu, &context_}; }
-  int threads() const { return context_.threads; }
+  Machine() : device_(engine::Device::cpu(wanted_threads())) {}
+  Stream stream() { return device_.stream(); }
+  int threads() const { return device_.threads(); }
 
   /// Bytes read and written per second by the best of ten copies of 128 MB.
   double copy_bandwidth() const {
@@ -67,11 +63,10 @@ class Machine {
     double best = 0;
     for (int i = 0; i < 10; ++i) {
       const auto start = std::chrono::steady_clock::now();
-#pragma omp parallel for num_threads(context_.threads)
-      for (std::size_t part = 0; part < 64; ++part) {
-        std::memcpy(to.get() + part * (kBytes / 64), from.get() + part * (kBytes / 64),
-                    kBytes / 64);
-      }
+      parallel_pieces(*static_cast<CpuContext*>(device_.stream().handle), kBytes, kBytes / 64,
+                      [&](std::size_t begin, std::size_t end) {
+                        std::memcpy(to.get() + begin, from.get() + begin, end - begin);
+                      });
       const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
       best = std::max(best, 2.0 * kBytes / seconds.count());
     }
@@ -79,8 +74,12 @@ class Machine {
   }
 
  private:
-  std::unique_ptr<char[]> memory_;
-  CpuContext context_;
+  static int wanted_threads() {
+    const char* threads = std::getenv("TUNAS_THREADS");
+    return threads ? std::atoi(threads) : 0;
+  }
+
+  engine::Device device_;
 };
 
 /// Runs `call` and reports what `cost` a call makes of its time.

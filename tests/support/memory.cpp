@@ -93,7 +93,9 @@ bool StoredFilter::beyond_untouched() const {
 }
 
 Cpu::Cpu(int threads)
-    : context_{threads, reinterpret_cast<char*>(workspace().data()), CpuContext::kWorkspaceBytes} {}
+    : workers_(threads),
+      context_{threads, &workers_, reinterpret_cast<char*>(workspace().data()),
+               CpuContext::kWorkspaceBytes} {}
 
 Cpu::~Cpu() { workspace().check_walls(); }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/parallel.h"
 #include "kernels/stream.h"
 #include "kernels/tensor.h"
 #include "tests/support/compare.h"
@@ -68,6 +69,7 @@ class Cpu {
   Stream stream() { return {Kind::cpu, &context_}; }
 
  private:
+  Workers workers_;
   CpuContext context_;
 };
 

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "engine/safetensors.h"
+#include "tests/data/samples.h"
 #include "tests/tools/program.h"
 
 namespace tunas::tools {
@@ -128,6 +129,32 @@ TEST_F(RunsTest, NothingDependsOnThreadsOrWorkers) {
   ASSERT_EQ(again.code, 0) << again.err;
   EXPECT_EQ(text("run1/metrics.jsonl"), text("run/metrics.jsonl"));
   EXPECT_EQ(text("run1/arch.json"), text("run/arch.json"));
+}
+
+TEST_F(RunsTest, DamagedImagesAreNamedCountedAndLeftOut) {
+  using data::testing::Bytes;
+  const data::testing::Folder images;
+  const std::string tar = images.write("a.tar", data::testing::make_tar(20, [](int i, Bytes& jpeg) {
+                                         if (i == 3) jpeg.resize(jpeg.size() / 2);
+                                       }));
+  const Result train =
+      run("train --arch mobilenet_v2 --width 0.1 --data tar:" + tar +
+          " --resolution 32 --batch-size 5 --steps 8 --threads 1 --out " + path("train"));
+  ASSERT_EQ(train.code, 0) << train.err;
+  EXPECT_NE(train.err.find("a.tar: k3 is left out"), std::string::npos) << train.err;
+  EXPECT_NE(text("train/log.txt").find("1 images could not be decoded"), std::string::npos);
+  const Result eval = run("eval --json --threads 1 --arch " + path("train/arch.json") +
+                          " --weights " + path("train/weights.safetensors") + " --data tar:" + tar);
+  ASSERT_EQ(eval.code, 0) << eval.err;
+  EXPECT_EQ(Json::parse(eval.out)["count"], 19);
+  EXPECT_EQ(Json::parse(eval.out)["skipped"], 1);
+
+  Bytes cut = data::testing::make_tar(4);
+  cut.resize(cut.size() / 2);
+  const std::string broken = images.write("broken.tar", cut);
+  expect_refusal("train --arch mobilenet_v2 --data tar:" + broken + " --out " + path("b"), 3,
+                 {broken});
+  EXPECT_FALSE(fs::exists(path("b")));
 }
 
 TEST_F(RunsTest, AFullDiskCostsNothingThatIsWritten) {
