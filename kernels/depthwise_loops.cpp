@@ -23,15 +23,17 @@ struct Tile {
   static constexpr int value = T;
 };
 
-/// Cuts `w` columns into tiles: f(first column, Tile<T>) with T = kTile, then 4, then 1.
-template <class F>
+/// Cuts w columns into tiles: f(first column, Tile<T>) with T = Wide, then 4, then 1.
+template <int Wide, class F>
 inline void for_tiles(int w, F&& f) {
   int q = 0;
-  for (; q + kTile <= w; q += kTile) f(q, Tile<kTile>{});
-  if constexpr (kTile > 4) {
+  for (; q + Wide <= w; q += Wide) f(q, Tile<Wide>{});
+  if constexpr (Wide > 4) {
     for (; q + 4 <= w; q += 4) f(q, Tile<4>{});
   }
-  for (; q < w; ++q) f(q, Tile<1>{});
+  if constexpr (Wide > 1) {
+    for (; q < w; ++q) f(q, Tile<1>{});
+  }
 }
 
 /// Holds v in a register: without it the compiler loads it again for each product.
@@ -207,7 +209,7 @@ void forward_row(const ForwardRow& row) {
   for (int i = 0; i < row.shape.c; i += kLanes) {
     const Span out = out_span(span(row.shape, i), row.streamed, row.y, row.shape);
     Vec pivot = load(row.mean + i), sum = {}, squares = {};
-    for_tiles(row.shape.w, [&](int q, auto tile) {
+    for_tiles<kTile>(row.shape.w, [&](int q, auto tile) {
       constexpr int T = decltype(tile)::value;
       fetch.next<T>();
       Vec acc[T];
@@ -271,6 +273,9 @@ template <int K, int S, int P, int T>
 
 template <int K, int S, Act A>
 void backward_row(const BackwardRow& row) {
+  // Activations that no network has before a depthwise convolution are not worth much code.
+  constexpr bool kRare = A == Act::sigmoid || A == Act::hard_sigmoid;
+  constexpr int kWide = kRare ? 1 : kTile;
   const long stride = row.shape.stride;
   const float* weights = row.weights;
   float* grads = row.dw;
@@ -283,7 +288,7 @@ void backward_row(const BackwardRow& row) {
     load_tile(row.shift + i, 0, in, shift);
     load_tile(row.mean + i, 0, in, mean);
     Vec sum = {}, centred = {};
-    for_tiles(row.shape.w, [&](int q, auto tile) {
+    for_tiles<kWide>(row.shape.w, [&](int q, auto tile) {
       constexpr int T = decltype(tile)::value;
       fetch.next<T>();
       const float* x = row.x + q * stride + i;

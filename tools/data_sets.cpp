@@ -19,6 +19,11 @@ std::vector<Option> data_options() {
            .unit = "images",
            .help = "held out of --data (default: a tenth)",
            .least = 0},
+          {.name = "min-area",
+           .type = Type::number,
+           .fallback = "0.08",
+           .help = "least share of an image that a random crop may keep",
+           .least = 0},
           {.name = "classes",
            .type = Type::integer,
            .help = "outputs of the classifier (default: 1001 for ImageNet, else as the data has)",
@@ -86,6 +91,8 @@ data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops cro
   data::LoaderConfig loader;
   loader.batch = batch;
   loader.crops = crops;
+  loader.rule.min_area = static_cast<float>(config.number("min-area"));
+  require(loader.rule.min_area <= 1, config.from("min-area"), " is more than the whole image, 1");
   loader.seed = static_cast<std::uint64_t>(config.integer("seed"));
   loader.workers = static_cast<int>(config.integer("workers"));
   return loader;

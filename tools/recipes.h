@@ -3,6 +3,11 @@
 // too short for it, whose policy would stay uniform.
 #pragma once
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+
 #include "tools/config.h"
 
 namespace tunas::tools {
@@ -11,16 +16,25 @@ namespace tunas::tools {
 inline constexpr std::int64_t kSmallBelow = 100'000;
 
 inline const Recipe kSmallSearch = {
-    {"epochs", "10"},
-    {"batch-size", "64"},
-    {"lr", "0.66"},
-    {"controller-lr", "0.04"},
+    {"epochs", "10"}, {"batch-size", "128"},   {"shards", "4"},      {"lr", "0.3"},
+    {"beta", "-0.5"}, {"val-multiplier", "2"}, {"min-area", "0.35"},
 };
+
+/// The controller of a short search. Its Adam moves a logit by about its rate a step, whatever the
+/// size of the rewards, so what a policy can learn is the sum of its rates: with 80/steps (and the
+/// tenfold growth) simulated searches of 800 to 1000 steps end within 2 % of the target with an
+/// entropy of 2 to 5 of 49 nats, and the published rate with 49. The rewards of small validation
+/// batches are noisy, so the cost must weigh more than the published -0.1.
+inline Recipe small_controller(std::int64_t steps, int batch) {
+  const double rate = 80.0 / static_cast<double>(std::max<std::int64_t>(steps, 200));
+  return {{"controller-lr", fmt::format("{}", rate * 256 / batch)}};
+}
 
 inline const Recipe kSmallTrain = {
     {"epochs", "10"},
-    {"batch-size", "64"},
-    {"lr", "0.66"},
+    {"batch-size", "128"},
+    {"lr", "0.3"},
+    {"min-area", "0.35"},
 };
 
 }  // namespace tunas::tools

@@ -113,6 +113,9 @@ Exit run(const Config& given) {
           ": a search needs held-out images; hold out at least one");
   space = with_classes(space, config, sets);
   const Steps steps = plan_steps(config, kSmallSearch, sets.train.size());
+  if (config.text("recipe") == "small") {
+    config.apply("small", small_controller(steps.steps, steps.batch));
+  }
   std::string note;
   const CostModel cost = cost_model(config, space, space.resolution, note);
   const double wanted = target(config, cost, space);

@@ -1,0 +1,120 @@
+// Pointwise forward (pointwise.h) on tensor cores: A is the source, normalised, activated and gated
+// on load, B the filter's prefix. A block keeps its columns and takes row tiles in turn, so that
+// it leaves the moments of a channel once, [blocks][4][c], merged by a second kernel.
+#include "kernels/pointwise.h"
+
+#include "kernels/gemm.cuh"
+
+namespace tunas::kernels::cuda {
+namespace {
+
+constexpr int kBlocks = 528;
+
+template <int kColumns>
+using ForwardGemm = Gemm<SourceOperand, Order::along, WeightOperand, Order::along, kColumns>;
+
+struct PointwiseOutput {
+  bf16* y;
+  const float* bias;
+  int c, used;  // stored and computed columns
+  float* partial;
+};
+
+template <int kColumns>
+__global__ void __launch_bounds__(kGemmThreads, 2)
+    pointwise_kernel(SourceOperand u, WeightOperand w, PointwiseOutput out) {
+  using Tile = FinishedTile<kColumns>;
+  extern __shared__ __align__(16) char shared[];
+  auto* tile = reinterpret_cast<float*>(shared);
+  const int first = static_cast<int>(blockIdx.x) * kColumns;
+  const int channel = first + Tile::lane() * kGemmPack;
+  const bool idle = channel >= out.c;
+  __shared__ float pivots[kColumns];  // of the moments: the block's first row
+  float sum[kGemmPack] = {}, squares[kGemmPack] = {};
+  float count = 0;
+  const int tiles = (u.lines + kGemmRows - 1) / kGemmRows, step = static_cast<int>(gridDim.y);
+  const int t0 = static_cast<int>(blockIdx.y);
+  ForwardGemm<kColumns> gemm(u, w, t0 * kGemmRows, first, 0);
+  for (int t = t0; t < tiles; t += step) {
+    Accumulators<kColumns> acc;
+    acc.clear();
+    gemm.run(t * kGemmRows, t + step < tiles ? (t + step) * kGemmRows : -1, first, 0, w.width,
+             reinterpret_cast<bf16*>(shared), acc);
+    Tile::write(acc, tile);
+    if (t == t0) {
+      if (threadIdx.x < kColumns) pivots[threadIdx.x] = tile[threadIdx.x];
+      __syncthreads();
+    }
+    float bias[kGemmPack], pivot[kGemmPack];
+#pragma unroll
+    for (int i = 0; i < kGemmPack; ++i) {
+      bias[i] = out.bias && channel + i < out.used ? out.bias[channel + i] : 0.0f;
+      pivot[i] = pivots[Tile::lane() * kGemmPack + i];
+    }
+#pragma unroll 2
+    for (int r = Tile::slot(); r < kGemmRows; r += Tile::kSlots) {
+      const int row = t * kGemmRows + r;
+      if (row >= u.lines || idle) break;
+      float v[kGemmPack];
+      Tile::read(tile, r, v);
+      count += 1;
+#pragma unroll
+      for (int i = 0; i < kGemmPack; ++i) {
+        const float d = v[i] - pivot[i];
+        sum[i] += d;
+        squares[i] += d * d;
+        v[i] += bias[i];
+      }
+      store(out.y + static_cast<long>(row) * out.c + channel, v);
+    }
+    __syncthreads();
+  }
+  if (!out.partial) return;
+  float* partial = out.partial + static_cast<long>(blockIdx.y) * kMomentRows * out.c;
+  const auto emit = [&](int which) {
+    return [=](int i, int lane, float total) {
+      const int at = first + lane * kGemmPack + i;
+      if (at < out.c) partial[which * out.c + at] = total;
+    };
+  };
+  float counts[kGemmPack];
+#pragma unroll
+  for (float& n : counts) n = count;
+  sum_slots(counts, tile, Tile::kLanes, Tile::kSlots, emit(0));
+  sum_slots(sum, tile, Tile::kLanes, Tile::kSlots, emit(2));
+  sum_slots(squares, tile, Tile::kLanes, Tile::kSlots, emit(3));
+  const int at = first + static_cast<int>(threadIdx.x);
+  if (threadIdx.x < kColumns && at < out.c) {
+    const float bias = out.bias && at < out.used ? out.bias[at] : 0.0f;
+    partial[out.c + at] = pivots[threadIdx.x] + bias;
+  }
+}
+
+}  // namespace
+
+void pointwise(CudaContext& context, const PointwiseForward& args) {
+  const Tensor& x = args.x.y;
+  const Tensor& y = args.y;
+  require(x.type == DType::bf16 && y.type == DType::bf16 && args.w.type == DType::bf16,
+          "pointwise on CUDA takes bf16 tensors and weights");
+  with_columns(y.c, [&](auto columns) {
+    const int across = ceil_div(y.c, columns());
+    const int tiles = ceil_div(x.rows(), kGemmRows);
+    const int limit = larger(kBlocks / across, 1);
+    const int down = ceil_div(tiles, ceil_div(tiles, limit));
+    float* partial = args.moments.mean
+                         ? scratch(context, static_cast<std::size_t>(down) * kMomentRows * y.c)
+                         : nullptr;
+    const SourceOperand u{args.x, static_cast<int>(x.rows()), x.c, x.h * x.w};
+    const WeightOperand w{static_cast<const bf16*>(args.w.data), args.w.out.now, args.w.in.now,
+                          args.w.in.max};
+    const PointwiseOutput out{static_cast<bf16*>(y.data), args.bias, y.c, args.w.out.now, partial};
+    constexpr int kBytes =
+        larger(ForwardGemm<columns()>::kSharedBytes, FinishedTile<columns()>::kBytes);
+    launch(context, "pointwise", pointwise_kernel<columns()>,
+           {dim3(across, down), dim3(kGemmThreads), kBytes}, u, w, out);
+    if (partial) merge_moments(context, partial, down, y.c, args.moments);
+  });
+}
+
+}  // namespace tunas::kernels::cuda

@@ -1,0 +1,194 @@
+// Source, SourceGrad and Incoming (source.h) as one thread sees them: the constants of its N
+// channels in registers, applied to packs on the way in and out.
+#pragma once
+
+#include "kernels/pack.cuh"
+#include "kernels/source.h"
+
+namespace tunas::kernels {
+
+__device__ inline float hard_sigmoid_of(float z) { return __saturatef(z * (1.0f / 6.0f) + 0.5f); }
+__device__ inline float sigmoid_of(float z) { return __fdividef(1.0f, 1.0f + __expf(-z)); }
+
+/// max(z, 0) and min(z, 6), but NaN stays NaN, so that a diverged network shows itself.
+__device__ inline float relu_of(float z) {
+  asm("max.NaN.f32 %0, %0, 0f00000000;" : "+f"(z));
+  return z;
+}
+__device__ inline float at_most_6(float z) {
+  asm("min.NaN.f32 %0, %0, 0f40C00000;" : "+f"(z));
+  return z;
+}
+
+/// v <- act(v). The switch stands outside the loop: give it as many values at once as there are.
+template <int N>
+__device__ inline void activate(Act act, float (&v)[N]) {
+  switch (act) {
+    case Act::none:
+      break;
+    case Act::relu:
+#pragma unroll
+      for (float& z : v) z = relu_of(z);
+      break;
+    case Act::relu6:
+#pragma unroll
+      for (float& z : v) z = at_most_6(relu_of(z));
+      break;
+    case Act::hard_swish:
+#pragma unroll
+      for (float& z : v) z *= hard_sigmoid_of(z);
+      break;
+    case Act::sigmoid:
+#pragma unroll
+      for (float& z : v) z = sigmoid_of(z);
+      break;
+    case Act::hard_sigmoid:
+#pragma unroll
+      for (float& z : v) z = hard_sigmoid_of(z);
+      break;
+  }
+}
+
+/// d <- d*act'(z).
+template <int N>
+__device__ inline void activate_backward(Act act, const float (&z)[N], float (&d)[N]) {
+  switch (act) {
+    case Act::none:
+      break;
+    case Act::relu:
+#pragma unroll
+      for (int i = 0; i < N; ++i) d[i] = z[i] > 0 ? d[i] : 0.0f;
+      break;
+    case Act::relu6:
+#pragma unroll
+      for (int i = 0; i < N; ++i) d[i] = z[i] > 0 && z[i] < 6 ? d[i] : 0.0f;
+      break;
+    case Act::hard_swish:
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        const float slope = fabsf(z[i]) < 3 ? z[i] * (1.0f / 6.0f) : 0.0f;
+        d[i] *= hard_sigmoid_of(z[i]) + slope;
+      }
+      break;
+    case Act::sigmoid:
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        const float s = sigmoid_of(z[i]);
+        d[i] *= s * (1 - s);
+      }
+      break;
+    case Act::hard_sigmoid:
+#pragma unroll
+      for (int i = 0; i < N; ++i) d[i] = fabsf(z[i]) < 3 ? d[i] * (1.0f / 6.0f) : 0.0f;
+      break;
+  }
+}
+
+/// v[i] = from[c + i], or `absent` where from is null.
+template <int N>
+__device__ inline void load_channels(const float* from, int c, float absent, float (&v)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) v[i] = from ? from[c + i] : absent;
+}
+
+/// v <- 0 for the packs whose bit of `inside` is not set; a uniform branch skips the usual case.
+template <int N, int kSize>
+__device__ inline void clear_outside(unsigned inside, float (&v)[kSize]) {
+  if (inside == (1u << kSize / N) - 1) return;
+#pragma unroll
+  for (int i = 0; i < kSize; ++i) v[i] = inside >> i / N & 1 ? v[i] : 0.0f;
+}
+
+/// z = scale*y + shift and a = act(z) for channels c .. c+N.
+template <int N>
+struct Reader {
+  float scale[N], shift[N];
+  Act act;
+
+  __device__ Reader(const Source& x, int c) : act(x.act) {
+    load_channels(x.scale, c, 1.0f, scale);
+    load_channels(x.shift, c, 0.0f, shift);
+  }
+  __device__ void normalise(float (&v)[N]) const {
+#pragma unroll
+    for (int i = 0; i < N; ++i) v[i] = scale[i] * v[i] + shift[i];
+  }
+  __device__ void value(float (&v)[N]) const {
+    normalise(v);
+    activate(act, v);
+  }
+  /// z of a row of packs, flat.
+  template <class Word, int kPacks>
+  __device__ void normalise_row(const Word (&raw)[kPacks], float (&z)[kPacks * N]) const {
+    unpack_row<N>(raw, z);
+#pragma unroll
+    for (int i = 0; i < kPacks * N; ++i) z[i] = scale[i % N] * z[i] + shift[i % N];
+  }
+  /// u of a row of packs; zero where the bit of `inside` is not set.
+  template <class Word, int kPacks>
+  __device__ void row(const Word (&raw)[kPacks], unsigned inside, float (&u)[kPacks * N]) const {
+    normalise_row(raw, u);
+    activate(act, u);
+    clear_outside<N>(inside, u);
+  }
+};
+
+/// dy = ca*dz + cb*y + cc for channels c .. c+N.
+template <int N>
+struct IncomingReader {
+  float ca[N], cb[N], cc[N];
+
+  __device__ IncomingReader(const Incoming& dy, int c) {
+    load_channels(dy.ca, c, 1.0f, ca);
+    load_channels(dy.cb, c, 0.0f, cb);
+    load_channels(dy.cc, c, 0.0f, cc);
+  }
+  __device__ float value(int i, float dz, float y) const {
+    return ca[i] * dz + (cb[i] * y + cc[i]);
+  }
+};
+
+/// Receives da (or du) of one pixel after another: writes dz = da*act'(z), keeps S1 and S2/inv_std.
+template <class T, int N>
+struct GradWriter {
+  T* dz;
+  bool add;
+  float mean[N], s1[N], s2[N];
+
+  __device__ GradWriter(const SourceGrad& grad, int c)
+      : dz(static_cast<T*>(grad.dz.data)), add(grad.how == Write::accumulate) {
+    load_channels(grad.mean, c, 0.0f, mean);
+#pragma unroll
+    for (int i = 0; i < N; ++i) s1[i] = s2[i] = 0;
+  }
+  /// y: the raw value; d: da, becomes dz.
+  __device__ void put(long offset, const Reader<N>& reader, const float (&y)[N], float (&d)[N]) {
+    float z[N];
+#pragma unroll
+    for (int i = 0; i < N; ++i) z[i] = y[i];
+    reader.normalise(z);
+    activate_backward(reader.act, z, d);
+    put_dz(offset, y, d);
+  }
+  /// d: dz already. The sums are those of this call; where dz accumulates so do they, each writer
+  /// adding its share.
+  __device__ void put_dz(long offset, const float* y, float* d) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      s1[i] += d[i];
+      s2[i] += d[i] * (y[i] - mean[i]);
+    }
+    write(offset, d);
+  }
+  __device__ void write(long offset, float* d) {
+    if (add) {
+      float before[N];
+      load(dz + offset, before);
+#pragma unroll
+      for (int i = 0; i < N; ++i) d[i] += before[i];
+    }
+    store_part<T, N>(dz + offset, d);
+  }
+};
+
+}  // namespace tunas::kernels

@@ -1,0 +1,120 @@
+// Depthwise on the GPU against loops in double: every window, both strides and paddings, widths
+// that fill no warp, odd sizes, one image, a filter stored wider than it is used.
+#include "kernels/depthwise.h"
+
+#include "tests/cuda/reference.h"
+
+namespace tunas::testing {
+namespace {
+
+struct Problem {
+  int n, h, w, c, c_max, k, stride;
+  Padding padding = Padding::same;
+  Act act = Act::relu6;
+  DType type = DType::bf16;
+  Write how = Write::overwrite;
+
+  Axis rows() const { return pad_axis(padding, h, k, stride); }
+  Axis columns() const { return pad_axis(padding, w, k, stride); }
+};
+
+/// Calls f(output index, input index, tap index) for every product of the convolution.
+template <class F>
+void each_product(const Problem& p, const F& f) {
+  const Axis rows = p.rows(), columns = p.columns();
+  for (int n = 0; n < p.n; ++n)
+    for (int y = 0; y < rows.out; ++y)
+      for (int x = 0; x < columns.out; ++x)
+        for (int i = 0; i < p.k; ++i)
+          for (int j = 0; j < p.k; ++j) {
+            const int h = y * p.stride + i - rows.before, w = x * p.stride + j - columns.before;
+            if (h < 0 || h >= p.h || w < 0 || w >= p.w) continue;
+            const std::size_t out = ((std::size_t(n) * rows.out + y) * columns.out + x) * p.c;
+            const std::size_t in = ((std::size_t(n) * p.h + h) * p.w + w) * p.c;
+            const std::size_t tap = std::size_t(i * p.k + j) * p.c_max;
+            for (int c = 0; c < p.c; ++c) f(out + c, in + c, tap + c);
+          }
+}
+
+void run(const Problem& p) {
+  SCOPED_TRACE(::testing::Message()
+               << "n=" << p.n << " hw=" << p.h << "x" << p.w << " c=" << p.c << "/" << p.c_max
+               << " k=" << p.k << " s=" << p.stride << (p.type == DType::bf16 ? " bf16" : " f32"));
+  const SourceField x(p.type, p.n, p.h, p.w, p.c, 1, p.act);
+  const Field w = Field::random(p.type, p.k, p.k, 1, p.c_max, 5);
+  const Filter filter{w.tensor().data, p.type, {}, {p.c_max, p.c}, p.k};
+  const Axis rows = p.rows(), columns = p.columns();
+  Values u(x.size());
+  for (std::size_t i = 0; i < u.size(); ++i) u[i] = x.u(i);
+
+  Field y(p.type, p.n, rows.out, columns.out, p.c);
+  Field mean(DType::f32, 1, 1, 1, p.c), variance(DType::f32, 1, 1, 1, p.c);
+  kernels::DepthwiseForward forward{x.args(),    filter,         p.stride,
+                                    rows.before, columns.before, {mean.f32(), variance.f32()},
+                                    y.tensor()};
+  kernels::cuda::depthwise(gpu(), forward);
+  Values want(y.tensor().size());
+  each_product(p, [&](auto o, auto i, auto t) { want[o] += w.values[t] * u[i]; });
+  expect_near(y, want, limit(p.type), "y");
+  check_moments(want, p.c, mean, variance, 1e-5);
+
+  const IncomingField dy(p.type, p.n, rows.out, columns.out, p.c, 20);
+  const Values d = dy.dy();
+  GradField dx(x, 30, p.how);
+  Field dw = Field::random(DType::f32, p.k, p.k, 1, p.c_max, 40);
+  const float decay = 0.25f;
+  kernels::DepthwiseBackward backward{
+      dy.args(), x.args(),    filter,
+      p.stride,  rows.before, columns.before,
+      decay,     dx.args(),   {dw.tensor().data, DType::f32, {}, {p.c_max, p.c}, p.k}};
+  kernels::cuda::depthwise_backward(gpu(), backward);
+  Values du(u.size()), want_dw = dw.values;
+  each_product(p, [&](auto o, auto i, auto t) {
+    du[i] += w.values[t] * d[o];
+    want_dw[t] += d[o] * u[i];
+  });
+  for (std::size_t t = 0; t < want_dw.size(); ++t) {
+    if (static_cast<int>(t % p.c_max) < p.c) want_dw[t] += decay * w.values[t];
+  }
+  dx.check(du, limit(p.type));
+  expect_near(dw, want_dw, 1e-5, "dw");
+  const Values got = dw.download();  // beyond the prefix: the very bits that were there
+  for (std::size_t t = 0; t < got.size(); ++t) {
+    if (static_cast<int>(t % p.c_max) >= p.c) {
+      EXPECT_EQ(got[t], dw.values[t]);
+    }
+  }
+}
+
+TEST(CudaDepthwise, EveryWindowStrideAndPadding) {
+  for (const DType type : {DType::bf16, DType::f32})
+    for (const int k : {3, 5, 7})
+      for (const int stride : {1, 2})
+        for (const Padding padding : {Padding::same, Padding::symmetric})
+          run({2, 15, 13, 24, 40, k, stride, padding, Act::relu6, type});
+}
+
+TEST(CudaDepthwise, WidthsAndSizes) {
+  for (const int k : {3, 5, 7})
+    for (const int stride : {1, 2}) {
+      run({1, 1, 1, 8, 8, k, stride});
+      run({1, 3, 30, 8, 960, k, stride, Padding::same, Act::hard_swish});
+      run({2, 14, 14, 184, 200, k, stride, Padding::same, Act::hard_swish});
+      run({3, 7, 7, 960, 960, k, stride, Padding::symmetric, Act::relu});
+      run({2, 28, 28, 72, 72, k, stride, Padding::same, Act::none});
+      run({2, 8, 8, 536, 536, k, stride, Padding::same, Act::sigmoid});
+    }
+}
+
+TEST(CudaDepthwise, Accumulates) {
+  for (const int stride : {1, 2})
+    run({2, 10, 9, 40, 48, 3, stride, Padding::same, Act::relu, DType::bf16, Write::accumulate});
+}
+
+TEST(CudaDepthwise, BlocksThatTakeSeveralStrips) {
+  run({100, 112, 112, 64, 64, 3, 1});
+  run({100, 112, 112, 64, 64, 3, 2});
+}
+
+}  // namespace
+}  // namespace tunas::testing

@@ -1,0 +1,180 @@
+// source.h in double: what a reader sees of a source, what comes back, what a norm makes of it.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+
+#include "tests/cuda/device.h"
+
+namespace tunas::testing {
+
+inline double act(Act kind, double z) {
+  const double hard = std::clamp(z / 6 + 0.5, 0.0, 1.0);
+  switch (kind) {
+    case Act::none:
+      return z;
+    case Act::relu:
+      return std::max(z, 0.0);
+    case Act::relu6:
+      return std::clamp(z, 0.0, 6.0);
+    case Act::hard_swish:
+      return z * hard;
+    case Act::sigmoid:
+      return 1 / (1 + std::exp(-z));
+    case Act::hard_sigmoid:
+      return hard;
+  }
+  return 0;
+}
+
+inline double slope(Act kind, double z) {
+  const double inside = std::abs(z) < 3 ? 1 : 0;
+  const double s = 1 / (1 + std::exp(-z));
+  switch (kind) {
+    case Act::none:
+      return 1;
+    case Act::relu:
+      return z > 0 ? 1 : 0;
+    case Act::relu6:
+      return z > 0 && z < 6 ? 1 : 0;
+    case Act::hard_swish:
+      return std::clamp(z / 6 + 0.5, 0.0, 1.0) + inside * z / 6;
+    case Act::sigmoid:
+      return s * (1 - s);
+    case Act::hard_sigmoid:
+      return inside / 6;
+  }
+  return 0;
+}
+
+/// A random source with its normalisation, optionally gated, and the arguments that name it.
+struct SourceField {
+  Field y, scale, shift, gate;
+  Act kind;
+  bool normalised, gated;
+
+  SourceField(DType type, int n, int h, int w, int c, unsigned seed, Act a, bool norm = true,
+              bool with_gate = false)
+      : y(Field::random(type, n, h, w, c, seed)),
+        scale(Field::channels(c, seed + 1, 0.5, 6)),
+        shift(Field::channels(c, seed + 2, -1, 2)),
+        gate(Field::random(DType::f32, n, 1, 1, c, seed + 3, 0.1, 1)),
+        kind(a),
+        normalised(norm),
+        gated(with_gate) {}
+
+  kernels::Source args() const {
+    return {y.tensor(), normalised ? scale.f32() : nullptr, normalised ? shift.f32() : nullptr,
+            kind, gated ? gate.f32() : nullptr};
+  }
+  std::size_t size() const { return y.values.size(); }
+  int channel(std::size_t i) const { return static_cast<int>(i % y.tensor().c); }
+  std::size_t gate_index(std::size_t i) const {
+    const Tensor& t = y.tensor();
+    return i / (static_cast<std::size_t>(t.h) * t.w * t.c) * t.c + i % t.c;
+  }
+  double z(std::size_t i) const {
+    if (!normalised) return y.values[i];
+    return scale.values[channel(i)] * y.values[i] + shift.values[channel(i)];
+  }
+  double a(std::size_t i) const { return act(kind, z(i)); }
+  double u(std::size_t i) const { return gated ? a(i) * gate.values[gate_index(i)] : a(i); }
+};
+
+/// Storage for a SourceGrad and the check of everything it should hold.
+struct GradField {
+  const SourceField& x;
+  Field dz, mean, inv_std, s1, s2, dgate;
+  Values before;  // of dz, where it accumulates
+  Write how;
+
+  explicit GradField(const SourceField& source, unsigned seed, Write write = Write::overwrite)
+      : x(source),
+        dz(source.y.type(), source.y.tensor().n, source.y.tensor().h, source.y.tensor().w,
+           source.y.tensor().c),
+        mean(Field::channels(source.y.tensor().c, seed)),
+        inv_std(Field::channels(source.y.tensor().c, seed + 1, 0.5, 2)),
+        s1(DType::f32, 1, 1, 1, source.y.tensor().c),
+        s2(DType::f32, 1, 1, 1, source.y.tensor().c),
+        dgate(DType::f32, source.y.tensor().n, 1, 1, source.y.tensor().c),
+        how(write) {
+    if (how == Write::overwrite) return;
+    dz = Field::random(source.y.type(), source.y.tensor().n, source.y.tensor().h,
+                       source.y.tensor().w, source.y.tensor().c, seed + 2);
+    before = dz.values;
+    s1 = Field::channels(source.y.tensor().c, seed + 3);
+    s2 = Field::channels(source.y.tensor().c, seed + 4);
+  }
+
+  kernels::SourceGrad args() const {
+    kernels::SourceGrad g{dz.tensor(), how, mean.f32(), inv_std.f32(), s1.f32(), s2.f32()};
+    if (x.gated) g.dgate = dgate.f32();
+    return g;
+  }
+
+  /// `du`: the gradient of what the reader saw.
+  void check(const Values& du, double most) const {
+    const std::size_t c = static_cast<std::size_t>(x.y.tensor().c);
+    Values want_dz(du.size()), want_s1(c), want_s2(c), want_gate(dgate.tensor().size());
+    if (how == Write::accumulate) {
+      want_s1 = s1.values;
+      want_s2 = s2.values;
+    }
+    for (std::size_t i = 0; i < du.size(); ++i) {
+      const double gate = x.gated ? x.gate.values[x.gate_index(i)] : 1;
+      const double d = x.gated ? du[i] * gate : du[i] * slope(x.kind, x.z(i));
+      want_dz[i] = d + (before.empty() ? 0 : before[i]);
+      want_s1[i % c] += d;
+      want_s2[i % c] += d * (x.y.values[i] - mean.values[i % c]) * inv_std.values[i % c];
+      want_gate[x.gate_index(i)] += du[i] * x.a(i);
+    }
+    expect_near(dz, want_dz, most, "dz");
+    if (x.gated) {
+      expect_near(dgate, want_gate, most, "dgate");
+    } else {
+      expect_near(s1, want_s1, most, "sum dz");
+      expect_near(s2, want_s2, most, "sum dz*xhat");
+    }
+  }
+};
+
+/// An incoming gradient: dz and y of the output with the three coefficients.
+struct IncomingField {
+  Field dz, y, ca, cb, cc;
+  bool normalised;
+
+  IncomingField(DType type, int n, int h, int w, int c, unsigned seed, bool norm = true)
+      : dz(Field::random(type, n, h, w, c, seed)),
+        y(Field::random(type, n, h, w, c, seed + 1)),
+        ca(Field::channels(c, seed + 2, 0.5, 2)),
+        cb(Field::channels(c, seed + 3, -0.3, 0.3)),
+        cc(Field::channels(c, seed + 4, -0.3, 0.3)),
+        normalised(norm) {}
+
+  kernels::Incoming args() const {
+    if (!normalised) return {dz.tensor(), {}, nullptr, nullptr, nullptr};
+    return {dz.tensor(), y.tensor(), ca.f32(), cb.f32(), cc.f32()};
+  }
+  Values dy() const {
+    Values d = dz.values;
+    const std::size_t c = static_cast<std::size_t>(dz.tensor().c);
+    for (std::size_t i = 0; normalised && i < d.size(); ++i) {
+      d[i] = ca.values[i % c] * d[i] + cb.values[i % c] * y.values[i] + cc.values[i % c];
+    }
+    return d;
+  }
+};
+
+/// Mean and biased variance per channel.
+inline void check_moments(const Values& y, int c, const Field& mean, const Field& variance,
+                          double most) {
+  Values m(c), v(c);
+  const double rows = static_cast<double>(y.size()) / c;
+  for (std::size_t i = 0; i < y.size(); ++i) m[i % c] += y[i] / rows;
+  for (std::size_t i = 0; i < y.size(); ++i)
+    v[i % c] += (y[i] - m[i % c]) * (y[i] - m[i % c]) / rows;
+  expect_near(mean, m, most, "mean");
+  expect_near(variance, v, most, "variance");
+}
+
+}  // namespace tunas::testing
