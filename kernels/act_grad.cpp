@@ -1,3 +1,5 @@
+// Backward through an activation, tile by tile; formula in act_grad.h. Tiles leave their sums in
+// the workspace, which are added in tile order.
 #include "kernels/act_grad.h"
 
 #include <algorithm>

@@ -16,7 +16,7 @@
 namespace tunas::kernels {
 
 struct DepthwiseForward {
-  Source x;
+  Source x;  // ungated
   Filter w;
   int stride = 1;
   int top = 0, left = 0;  // zero pixels before the first row and column
@@ -26,7 +26,7 @@ struct DepthwiseForward {
 
 struct DepthwiseBackward {
   Incoming dy;
-  Source x;
+  Source x;  // ungated
   Filter w;
   int stride = 1;
   int top = 0, left = 0;

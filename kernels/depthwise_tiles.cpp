@@ -1,3 +1,4 @@
+// The cut of a depthwise problem and the pieces both passes share; what they are is in the header.
 #include "kernels/depthwise_tiles.h"
 
 #include <algorithm>

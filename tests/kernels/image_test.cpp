@@ -2,6 +2,7 @@
 // files), against a naive resampling in double at real sizes, and its frame: normalisation, flip,
 // border, strides, threads.
 #include "kernels/image.h"
+#include "kernels/parallel.h"
 
 #include <gtest/gtest.h>
 
@@ -246,7 +247,8 @@ TEST(Image, SameBitsForAnyNumberOfThreadsAndLittleWorkspace) {
     }
     Guarded out(one.size());
     std::vector<char> workspace(8000);
-    CpuContext tight{3, workspace.data(), workspace.size()};
+    Workers workers(3);
+    CpuContext tight{3, &workers, workspace.data(), workspace.size()};
     kernels::Image args;
     args.pixels = pixels.data();
     args.crops = crops.data();
