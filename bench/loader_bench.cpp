@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "data/loader.h"
+#include "engine/device.h"
 
 namespace {
 
@@ -56,14 +57,13 @@ void image(benchmark::State& state, Resample resample) {
   const std::vector<std::uint8_t> pixels(bytes, 100);
   const std::vector<Crop> crops(n, {0, side, side, 3 * side, false});
   std::vector<float> out(4UL * n * kResolution * kResolution);
-  std::vector<char> workspace(8 << 20);
-  CpuContext context{1, workspace.data(), workspace.size()};
+  const engine::Device device = engine::Device::cpu(1);
   kernels::Image args;
   args.pixels = pixels.data();
   args.crops = crops.data();
   args.resample = resample;
   args.out = {out.data(), DType::f32, n, kResolution, kResolution, 4};
-  for (auto _ : state) kernels::image({Kind::cpu, &context}, args);
+  for (auto _ : state) kernels::image(device.stream(), args);
   state.SetItemsProcessed(state.iterations() * n);
   const auto floor = static_cast<std::int64_t>(kernels::cost(args).bytes());
   state.SetBytesProcessed(state.iterations() * floor);
