@@ -9,7 +9,8 @@
 //   backward  dz = da * act'(z);  S1[c] = sum dz;  S2[c] = sum dz*xhat,  xhat = (y - mean)*inv_std
 //             dy = scale*(dz - S1/N - xhat*S2/N) = ca[c]*dz + cb[c]*y + cc[c]
 //
-// act'(0) = 0 for relu and relu6 (relu6 also at 6); hard_swish, hard_sigmoid: 0 outside (-3, 3).
+// act'(0) = 0 for relu and relu6 (relu6 also at 6); hard_sigmoid': 0 outside (-3, 3); hard_swish':
+// 0 up to -3 and 1 from 3 on.
 #pragma once
 
 #include "kernels/cost.h"
