@@ -23,8 +23,8 @@ inline const Recipe kSmallSearch = {
 /// The controller of a short search. Its Adam moves a logit by about its rate a step, whatever the
 /// size of the rewards, so what a policy can learn is the sum of its rates: with 80/steps (and the
 /// tenfold growth) simulated searches of 800 to 1000 steps ended within 2.5 % of the target, their
-/// entropy at 2 to 5 of 49 nats. The rewards of small validation batches are noisy, so the cost must
-/// weigh more than the published -0.1.
+/// entropy at 2 to 5 of 49 nats. The rewards of small validation batches are noisy, so the cost
+/// must weigh more than the published -0.1.
 inline Recipe small_controller(std::int64_t steps, int batch) {
   const double rate = 80.0 / static_cast<double>(std::max<std::int64_t>(steps, 200));
   return {{"controller-lr", fmt::format("{}", rate * 256 / batch)}};
