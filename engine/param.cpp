@@ -145,11 +145,10 @@ std::size_t ParamStore::free_buffer() const {
   fail(Exit::usage, "gradient buffers: more shards ended than the store was allocated for");
 }
 
-const Param& ParamStore::find(const std::string& name) const {
+const Param* ParamStore::find(const std::string& name) const {
   const auto at = std::find_if(params_.begin(), params_.end(),
                                [&name](const Param& p) { return p.name == name; });
-  require(at != params_.end(), "the network has no parameter named ", name);
-  return *at;
+  return at == params_.end() ? nullptr : &*at;
 }
 
 }  // namespace tunas::engine

@@ -75,7 +75,7 @@ class ParamStore {
   void end_shard(const Device& device, int shard, int shards);
 
   const std::vector<Param>& params() const { return params_; }
-  const Param& find(const std::string& name) const;
+  const Param* find(const std::string& name) const;  // null: not there
 
  private:
   std::size_t free_buffer() const;

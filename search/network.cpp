@@ -141,7 +141,12 @@ void Network::save_weights(const std::string& file) const {
 
 void Network::load_weights(const std::string& file) {
   const engine::Safetensors tensors(file);
-  for (const engine::Safetensors::Entry& entry : tensors.entries()) params_.find(entry.name);
+  for (const engine::Safetensors::Entry& entry : tensors.entries()) {
+    if (!params_.find(entry.name)) {
+      fail(Exit::data, file, ": tensor ", entry.name, " belongs to no layer of ",
+           supernet_.space().name, "; pass the architecture these weights were trained with");
+    }
+  }
   for (const Param& param : params_.params()) {
     std::vector<float> dense(dense_size(param));
     tensors.read(param.name, "F32", param.shape, dense.data());

@@ -25,9 +25,13 @@ Searcher::Searcher(engine::Device& device, const Space& space, const CostModel& 
   samples_.resize(shards);
   plans_.resize(shards);
   rewards_.resize(shards);
+  read_off_ = controller_.most_likely();
 }
 
 SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
+  if (config_.read_every > 0 && step_ % config_.read_every == 0) {
+    read_off_ = controller_.most_likely();
+  }
   SearchReport report;
   report.step = step_;
   report.weight_rate = weight_rate_.at(step_);

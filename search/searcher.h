@@ -34,6 +34,9 @@ struct SearchConfig {
   double op_warmup = 0.25;
   double filter_warmup = 0.25;
   Reward reward;  // its target in the cost model's unit
+  /// The architecture is read off at the last step whose number this divides, before its update
+  /// (published: 100, specification section 15); 0: after the last step.
+  std::int64_t read_every = 0;
 };
 
 /// What one step did; means over shards.
@@ -55,8 +58,8 @@ class Searcher {
   /// One step. Error(Exit::numeric) when the loss is not finite.
   SearchReport step(const NextBatch& train, const NextBatch& held_out);
 
-  /// The most likely architecture so far, and its cost.
-  Arch best() const { return controller_.most_likely(); }
+  /// The most likely architecture so far.
+  Arch best() const { return config_.read_every > 0 ? read_off_ : controller_.most_likely(); }
   const Controller& controller() const { return controller_; }
   Network& network() { return network_; }
 
@@ -68,6 +71,7 @@ class Searcher {
   Network network_;
   Controller controller_;
   std::int64_t step_ = 0;
+  Arch read_off_;
   std::vector<Sample> samples_;
   std::vector<Plan> plans_;
   std::vector<double> rewards_;

@@ -2,8 +2,9 @@
 //
 // metrics.jsonl  step, loss, train_accuracy, accuracy, reward, baseline, cost, entropy, lr,
 //                controller_lr, op_warmup, filter_warmup (means over the shards of a step)
-// arch.json      the most likely architecture after the last step, as `tunas arch show` prints it,
-//                with its cost, the target, and how many steps led to it
+// arch.json      the most likely architecture after the last step (--recipe published: at the last
+//                step divisible by 100), as `tunas arch show` prints it, with its cost, the
+//                target, and how many steps the search took
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -78,6 +79,7 @@ search::SearchConfig search_config(const Config& config, const Space& space, con
   search.reward.kind = search::reward_kind(config.text("reward"));
   search.reward.target = config.number("target");
   search.reward.exponent = config.number("beta");
+  if (config.text("recipe") == "published") search.read_every = 100;
   return search;
 }
 

@@ -142,6 +142,8 @@ INSTANTIATE_TEST_SUITE_P(
         "depthwise n=1 hw=28 c=240/512 k=5 s=2 norm act=hard_swish",
         "depthwise n=2 hw=30 c=16/24 k=3 norm act=relu accumulate",
         "depthwise n=1 hw=57 c=8 k=7 s=2 pad=symmetric norm act=relu6",
+        // 17 MB in whole cache lines: stored past the caches
+        "depthwise n=2 hw=107 c=192/200 k=3 norm act=relu",
     })));
 
 class DepthwiseThreads : public ::testing::TestWithParam<Problem> {};

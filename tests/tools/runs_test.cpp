@@ -36,6 +36,8 @@ class RunsTest : public ProgramTest {
     for (std::string line; std::getline(file, line);) objects.push_back(Json::parse(line));
     return objects;
   }
+
+  pid_t start_long_search(const std::string& options = "") const;
 };
 
 TEST_F(RunsTest, MistakesAreRefusedBeforeAnythingStarts) {
@@ -112,7 +114,7 @@ TEST_F(RunsTest, SearchTrainEval) {
 
   expect_refusal("eval --arch mobilenet_v2 --data synthetic:8x8x9 --weights " +
                      path("train/weights.safetensors"),
-                 2, {"blocks/"});
+                 3, {path("train/weights.safetensors"), "blocks/"});
   expect_refusal("eval --arch mobilenet_v2 --data synthetic:8x8x9 --weights " + path("none"), 3,
                  {path("none")});
 }
@@ -171,16 +173,15 @@ TEST_F(RunsTest, AFullDiskCostsNothingThatIsWritten) {
   EXPECT_EQ(text("run/metrics.jsonl").back(), '\n');
 }
 
-TEST_F(RunsTest, InterruptWritesWhatWasFound) {
-  std::string command = kSearch + kFast + "--steps 100000 --out " + path("run");
+/// Starts a search that would take for ever and returns once it has done a step.
+pid_t RunsTest::start_long_search(const std::string& options) const {
   std::vector<std::string> words = {TUNAS_PROGRAM};
-  std::istringstream split(command);
+  std::istringstream split(kSearch + kFast + "--steps 100000 " + options + " --out " + path("run"));
   for (std::string word; split >> word;) words.push_back(word);
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   const pid_t child = ::fork();
-  ASSERT_GE(child, 0);
   if (child == 0) {
     const int out = ::open(path("out").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
     ::dup2(out, STDOUT_FILENO);
@@ -194,6 +195,12 @@ TEST_F(RunsTest, InterruptWritesWhatWasFound) {
   for (int i = 0; i < 3000 && !begun(); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
+  return child;
+}
+
+TEST_F(RunsTest, InterruptWritesWhatWasFound) {
+  const pid_t child = start_long_search();
+  ASSERT_GT(child, 0);
   ::kill(child, SIGINT);
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
@@ -203,6 +210,17 @@ TEST_F(RunsTest, InterruptWritesWhatWasFound) {
   EXPECT_GT(steps, 0u);
   EXPECT_EQ(Json::parse(text("run/arch.json"))["steps"], steps);
   EXPECT_GT(engine::Safetensors(path("run/weights.safetensors")).entries().size(), 0u);
+}
+
+TEST_F(RunsTest, ASecondInterruptDoesNotWait) {
+  const pid_t child = start_long_search("--batch-size 2000");  // a step outlasts both signals
+  ASSERT_GT(child, 0);
+  ::kill(child, SIGINT);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  ::kill(child, SIGINT);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT) << text("out");
 }
 
 }  // namespace

@@ -1,0 +1,219 @@
+// Every op through the tape: gradients of the loss of a network made of that op and a classifier,
+// for its input and all its weights, against central differences of the loss itself. Arithmetic is
+// float, so the limits are those of differences in float: a missing term or factor is far beyond.
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "engine/layers.h"
+#include "engine/ops/conv.h"
+#include "engine/ops/depthwise.h"
+#include "engine/ops/dropout.h"
+#include "engine/ops/image.h"
+#include "engine/ops/mix.h"
+#include "engine/ops/pointwise.h"
+#include "engine/ops/pool.h"
+#include "engine/ops/softmax_xent.h"
+#include "engine/ops/squeeze_excite.h"
+#include "kernels/philox.h"
+#include "tests/support/compare.h"
+#include "tests/support/synthetic_batch.h"
+
+namespace tunas::engine {
+namespace {
+
+using test::Values;
+
+constexpr int kImages = 3, kSide = 6, kChannels = 8, kClasses = 5;
+constexpr float kDecay = 0.125f, kSmoothing = 0.1f, kStep = 1e-2f;
+constexpr double kLimit = 5e-3;
+
+class OpsTest : public testing::Test {
+ protected:
+  using Op = std::function<Raw(Tape&, const Raw& x)>;
+
+  OpsTest() : x_(kImages * kSide * kSide * kChannels) {
+    for (std::size_t i = 0; i < x_.size(); ++i) x_[i] = draw(0, i);
+  }
+
+  /// Compares all gradients of op -> pool -> classifier -> loss. `decayed` is the weight that the
+  /// op is told to decay by kDecay, `channels` the width of the op's result.
+  void check(int channels, Weight decayed, const Op& op) {
+    op_ = op;
+    classifier_ = engine::classifier({params_, "classifier"}, kClasses, channels);
+    params_.allocate(device_, 1, 0);
+    params_.init(7);
+    for (const Param& param : params_.params()) {  // nothing at 0 or 1, where mistakes hide
+      float* w = params_.data(param.weight);
+      for (std::size_t i = 0; i < param.stored(); ++i) w[i] += 0.5f * draw(1, &w[i] - all());
+    }
+    const Values dx = backward();
+    if (!dx.empty()) test::expect_close("dx", dx, differences(x_.data(), x_.size()), kLimit);
+    for (const Param& param : params_.params()) {
+      float* w = params_.data(param.weight);
+      Values expected = differences(w, param.stored());
+      if (decayed && param.weight.offset == decayed.offset) {
+        for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += kDecay * w[i];
+      }
+      const float* dw = params_.grad(param.weight);
+      test::expect_close(param.name.c_str(), Values(dw, dw + param.stored()), expected, kLimit);
+    }
+  }
+
+  /// The mean loss; in Pass::train the tape is ready for backward.
+  double forward(Pass pass) {
+    tape_.reset(pass);
+    const Var x = tape_.activation(kImages, kSide, kSide, kChannels);
+    std::copy(x_.begin(), x_.end(), tape_.value(x).f32());
+    dx_.clear();
+    tape_.push([x, dx = &dx_](Tape& t) {
+      if (const Tensor grad = t.grad(x)) dx->assign(grad.f32(), grad.f32() + grad.size());
+    });
+    const Raw y = pool(tape_, op_(tape_, x));
+    Pointwise last;
+    last.w = classifier_.w;
+    last.bias = classifier_.bias;
+    last.out = kClasses;
+    float loss[kImages];
+    std::int32_t rank[kImages];
+    const std::int32_t labels[kImages] = {4, 0, 2};
+    softmax_xent(tape_, pointwise(tape_, y, last), {kClasses, labels, kSmoothing, loss, rank});
+    if (pass == Pass::train && wants_gradients_) {
+      params_.begin_shard(device_);
+      tape_.backward();
+    }
+    double sum = 0;
+    for (float l : loss) sum += l;
+    return sum / kImages;
+  }
+
+  static float draw(std::uint32_t stream, std::ptrdiff_t i) {
+    const auto at = static_cast<std::uint64_t>(i);
+    return 2 * uniform_float(philox({3, Purpose::test, stream, 0}, at).v[0]) - 1;
+  }
+  const float* all() const { return params_.masters(); }
+
+  Device device_ = Device::cpu(2);
+  ParamStore params_;
+  Registry at_{params_, "op"};
+
+ private:
+  Values backward() {
+    wants_gradients_ = true;
+    forward(Pass::train);
+    wants_gradients_ = false;
+    return dx_;
+  }
+
+  Values differences(float* values, std::size_t count) {
+    Values result;
+    for (std::size_t i = 0; i < count; ++i) {
+      const float value = values[i], above = value + kStep, below = value - kStep;
+      values[i] = above;
+      double change = forward(Pass::train);
+      values[i] = below;
+      change -= forward(Pass::train);
+      values[i] = value;
+      result.push_back(change / (static_cast<double>(above) - below));
+    }
+    return result;
+  }
+
+  Memory memory_ = device_.alloc(std::size_t{1} << 20);
+  Arena arena_{memory_.data(), memory_.bytes()};
+  Tape tape_{device_.stream(), arena_, params_};
+  std::vector<float> x_;
+  Values dx_;
+  Op op_;
+  ConvNorm classifier_;
+  bool wants_gradients_ = false;
+};
+
+Pointwise project(const ConvNorm& layer, int out, Act act) {
+  Pointwise op;
+  op.w = layer.w;
+  op.bias = layer.bias;
+  op.norm = layer.norm;
+  op.out = out;
+  op.act = act;
+  return op;
+}
+
+TEST_F(OpsTest, PointwiseOnAPrefix) {
+  const Pointwise op = project(ConvNorm::pointwise(at_, 24, kChannels), 16, Act::hard_swish);
+  check(16, {}, [op](Tape& tape, const Raw& x) { return pointwise(tape, x, op); });
+  EXPECT_EQ(forward(Pass::train), forward(Pass::search_validation)) << "both use the batch";
+}
+
+TEST_F(OpsTest, PointwiseWithBias) {
+  Pointwise op = project(ConvNorm::pointwise_bias(at_, 16, kChannels), 16, Act::sigmoid);
+  op.decay = kDecay;
+  check(16, op.w, [op](Tape& tape, const Raw& x) { return pointwise(tape, x, op); });
+}
+
+TEST_F(OpsTest, DepthwiseAfterANormalisedSource) {
+  const Pointwise first =
+      project(ConvNorm::pointwise(at_.at("a"), 16, kChannels), 16, Act::sigmoid);
+  const ConvNorm layer = ConvNorm::depthwise(at_.at("b"), 5, 16);
+  Depthwise op;
+  op.w = layer.w;
+  op.norm = layer.norm;
+  op.stride = 2;
+  op.act = Act::hard_swish;
+  op.decay = kDecay;
+  check(16, op.w,
+        [=](Tape& tape, const Raw& x) { return depthwise(tape, pointwise(tape, x, first), op); });
+}
+
+TEST_F(OpsTest, Conv) {
+  const SyntheticBatch data(kImages, kSide, kClasses);
+  const ConvNorm layer = ConvNorm::stem(at_, 3, 16);
+  Conv op;
+  op.w = layer.w;
+  op.norm = layer.norm;
+  op.out = 16;
+  op.stride = 2;
+  op.axis = pad_axis(Padding::same, kSide, 3, 2);
+  op.border = 1;
+  op.decay = kDecay;
+  check(16, op.w, [op, batch = &data.batch](Tape& tape, const Raw&) {
+    return conv(tape, image(tape, *batch, {kSide, 1}), op);
+  });
+}
+
+TEST_F(OpsTest, SqueezeExcite) {
+  const ConvNorm first = ConvNorm::pointwise(at_.at("a"), 16, kChannels);
+  const ConvNorm last = ConvNorm::pointwise(at_.at("z"), 8, 16);
+  const SqueezeExciteWeights weights = SqueezeExciteWeights::make(at_.at("gate"), 16, 8);
+  engine::SqueezeExcite op;
+  op.reduce = weights.reduce.w;
+  op.reduce_bias = weights.reduce.bias;
+  op.expand = weights.expand.w;
+  op.expand_bias = weights.expand.bias;
+  op.hidden = 8;
+  op.off = 0.25f;
+  op.on = 0.75f;
+  check(8, {}, [=](Tape& tape, const Raw& x) {
+    const Raw y = pointwise(tape, x, project(first, 16, Act::sigmoid));
+    return pointwise(tape, squeeze_excite(tape, y, op), project(last, 8, Act::none));
+  });
+}
+
+TEST_F(OpsTest, MixOfTwoReadersOfOneTensor) {
+  const ConvNorm layer = ConvNorm::pointwise(at_, kChannels, kChannels);
+  check(kChannels, {}, [=](Tape& tape, const Raw& x) {
+    const Raw y = pointwise(tape, x, project(layer, kChannels, Act::sigmoid));
+    return Raw(mix(tape, std::vector<Term>{{0.5f, y}, {2.0f, x}}));
+  });
+}
+
+TEST_F(OpsTest, DropoutDrawsTheSameMaskInBothDirections) {
+  check(kChannels, {}, [](Tape& tape, const Raw& x) {
+    return dropout(tape, x, 0.4f, {1, Purpose::dropout, 0, 0});
+  });
+  EXPECT_NE(forward(Pass::train), forward(Pass::search_validation))
+      << "off where nothing is trained";
+}
+
+}  // namespace
+}  // namespace tunas::engine
