@@ -22,6 +22,7 @@ namespace {
 
 struct Options {
   std::string model = "mobilenet_v3_large", space = "mobilenet_v3_like_search";
+  Kernels kernels = Kernels::automatic;
   int batch = 16, resolution = 224, threads = 0, steps = 10, warmup = 3, val_multiplier = 4;
   double width = 1;
 };
@@ -108,14 +109,18 @@ int run(int argc, char** argv) {
     verb->add_option("--resolution", o.resolution, "pixels");
     verb->add_option("--width", o.width, "filter multiplier");
     verb->add_option("--threads", o.threads, "0: all");
+    verb->add_flag_callback(
+        "--library", [&o] { o.kernels = Kernels::library; },
+        "oneDNN's matrix products instead of our own");
     verb->add_option("--steps", o.steps, "timed steps");
     verb->add_option("--warmup", o.warmup, "steps before");
   }
   CLI11_PARSE(app, argc, argv);
-  engine::Device device = engine::Device::cpu(o.threads);
+  engine::Device device = engine::Device::cpu(o.threads, o.kernels);
   nlohmann::ordered_json result = train_verb->parsed() ? train(o, device) : search_step(o, device);
   result["device"] = "cpu";
   result["threads"] = device.threads();
+  result["kernels"] = o.kernels == Kernels::library ? "library" : "own";
   std::cout << result.dump() << "\n";
   return 0;
 }

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/error.h"
+#include "kernels/gemm.h"
 #include "kernels/parallel.h"
 
 namespace tunas::engine {
@@ -40,7 +41,8 @@ Device::Device() = default;
 Device::Device(Device&&) noexcept = default;
 Device::~Device() = default;
 
-Device Device::cpu(int threads) {
+Device Device::cpu(int threads, Kernels kernels) {
+  kernels::cpu::check_available(kernels);
   Device device;
   device.workspace_ = Memory(Kind::cpu, CpuContext::kWorkspaceBytes);
   device.context_ = std::make_unique<CpuContext>();
@@ -52,6 +54,7 @@ Device Device::cpu(int threads) {
   }
   device.context_->workspace = device.workspace_.data();
   device.context_->workspace_bytes = device.workspace_.bytes();
+  device.context_->kernels = kernels;
   device.stream_ = {Kind::cpu, device.context_.get()};
   return device;
 }

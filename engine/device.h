@@ -32,8 +32,9 @@ class Memory {
 
 class Device {
  public:
-  /// A CPU device with `threads` threads; 0: as many as the process may use.
-  static Device cpu(int threads = 0);
+  /// A CPU device with `threads` threads; 0: as many as the process may use. Error where `kernels`
+  /// asks for a library that was not built in.
+  static Device cpu(int threads = 0, Kernels kernels = Kernels::automatic);
   Device(Device&&) noexcept;
   ~Device();
 

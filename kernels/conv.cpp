@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "kernels/check.h"
+#include "kernels/gemm.h"
 #include "kernels/parallel.h"
 #include "kernels/pointwise_tiles.h"
 
@@ -110,7 +111,7 @@ void conv(CpuContext& context, const ConvForward& args) {
   float* const partial = args.moments.mean ? workspace.take(tiles.count() * 3 * n) : nullptr;
   float* const scratches = workspace.take(scratch * context.threads);
 
-  const GemmLoops& gemm = gemm_loops();
+  const GemmLoops& gemm = cpu::gemm(context);
   const PointwiseLoops& loops = pointwise_loops();
   const Pack pack{args.w.f32(), 1, k, k, n, packed};
   for (int p = 0; p < gemm.panels.count(n); ++p) gemm.pack(pack, p);
@@ -158,7 +159,7 @@ void conv_backward(CpuContext& context, const ConvBackward& args) {
   Workspace workspace(context, "conv_backward");
   float* const partial = workspace.take(chunks * weights);
   float* const scratches = workspace.take(scratch * context.threads);
-  const GemmLoops& gemm = gemm_loops();
+  const GemmLoops& gemm = cpu::gemm(context);
   const PointwiseLoops& loops = pointwise_loops();
   parallel(context, chunks, [&](long chunk, int slot) {
     float* const u = scratches + slot * scratch;

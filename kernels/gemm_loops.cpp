@@ -1,10 +1,7 @@
 // The micro-kernel keeps kRows x (up to kVecs) vectors of c in registers, and for each k
 // broadcasts kRows elements of a against one row of b: 24 multiply-adds for 11 loads on AVX-512.
 // A last half vector (widths are multiples of 8) is a 256-bit register: no lane is wasted.
-//
-// Measured on one core of a Zen 4 (peak 118 GFLOP/s), 64 rows at the widths of MobileNetV3-Large,
-// against oneDNN 2.6's sgemm: multiply 93..111 against 58..104 GFLOP/s, multiply_transposed
-// 102..112 against 72..110; there is no library twin because it wins nowhere.
+// Its twin is gemm_onednn.cpp.
 #include "kernels/gemm_loops.h"
 
 #include "kernels/simd.h"
@@ -268,8 +265,31 @@ void multiply_transposed(const MultiplyTransposed& args) {
   }
 }
 
+void finish(const Multiply& args) {
+  for_channels(args.n, [&](int i, auto part) {
+    const Vec bias = args.bias ? load(args.bias + i, part) : Vec{};
+    Vec pivot = {}, sum = {}, square = {};
+    if (args.sums.pivot) {
+      if (args.sums.start) store(args.sums.pivot + i, load(args.c + i, part) + bias, part);
+      pivot = load(args.sums.pivot + i, part);
+    }
+    for (int r = 0; r < args.m; ++r) {
+      float* c = args.c + r * args.ldc + i;
+      const Vec y = load(c, part) + bias, d = y - pivot;
+      sum += d;
+      square += d * d;
+      if (args.bias) store(c, y, part);
+    }
+    if (args.sums.pivot) {
+      const bool start = args.sums.start;
+      store(args.sums.sum + i, start ? sum : load(args.sums.sum + i, part) + sum, part);
+      store(args.sums.square + i, start ? square : load(args.sums.square + i, part) + square, part);
+    }
+  });
+}
+
 }  // namespace
 
-extern const GemmLoops gemm_loops = {kPanels, pack, multiply, multiply_transposed};
+extern const GemmLoops gemm_loops = {kPanels, pack, multiply, multiply_transposed, finish};
 
 }  // namespace tunas::kernels::cpu::TUNAS_ISA

@@ -76,6 +76,8 @@ struct GemmLoops {
   void (*pack)(const Pack& args, int panel);
   void (*multiply)(const Multiply& args);
   void (*multiply_transposed)(const MultiplyTransposed& args);
+  /// Bias and sums of a product that lies in c without them.
+  void (*finish)(const Multiply& args);
 };
 
 TUNAS_PER_ISA(GemmLoops, gemm_loops);

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "kernels/check.h"
+#include "kernels/gemm.h"
 #include "kernels/parallel.h"
 #include "kernels/pointwise_tiles.h"
 
@@ -42,7 +43,7 @@ class Forward {
 
   CpuContext& context_;
   const PointwiseForward& args_;
-  const GemmLoops& gemm_ = gemm_loops();
+  const GemmLoops& gemm_ = gemm(context_);
   const PointwiseLoops& loops_ = pointwise_loops();
   const int k_, n_;  // columns of x and of y
   const Tiles tiles_;

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "kernels/check.h"
+#include "kernels/gemm.h"
 #include "kernels/parallel.h"
 #include "kernels/pointwise.h"
 #include "kernels/pointwise_tiles.h"
@@ -54,7 +55,7 @@ class Backward {
 
   CpuContext& context_;
   const PointwiseBackward& args_;
-  const GemmLoops& gemm_ = gemm_loops();
+  const GemmLoops& gemm_ = gemm(context_);
   const PointwiseLoops& loops_ = pointwise_loops();
   const bool plain_;
   const int k_, n_;  // columns of x and of y

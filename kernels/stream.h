@@ -16,6 +16,10 @@ struct Stream {
 
 class Workers;
 
+/// Whose kernels compute where a library has the same one: ours, the library's, or whichever was
+/// measured faster.
+enum class Kernels : unsigned char { automatic, own, library };
+
 /// Threads and scratch memory of the CPU backend. Kernels cut work into tiles that do not depend
 /// on `threads`; `workspace` holds partial sums and the threads' tiles (kWorkspaceBytes in all).
 struct CpuContext {
@@ -23,6 +27,7 @@ struct CpuContext {
   Workers* workers = nullptr;  // of kernels/parallel.h; null: the caller's thread alone
   char* workspace = nullptr;
   std::size_t workspace_bytes = 0;
+  Kernels kernels = Kernels::automatic;
 
   static constexpr std::size_t kWorkspaceBytes = std::size_t{96} << 20;
 };

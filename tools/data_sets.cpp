@@ -33,6 +33,10 @@ std::vector<Option> data_options() {
 std::vector<Option> machine_options() {
   return {
       {.name = "device", .fallback = "cpu", .help = "where to compute", .choices = {"cpu", "cuda"}},
+      {.name = "kernels",
+       .fallback = "auto",
+       .help = "whose matrix products: own, or oneDNN's (library); auto: what measured faster",
+       .choices = {"auto", "own", "library"}},
       {.name = "threads",
        .type = Type::integer,
        .fallback = "0",
@@ -101,7 +105,11 @@ data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops cro
 engine::Device open_device(const Config& config) {
   require(config.text("device") == "cpu", config.from("device"),
           ": this tunas was built without CUDA; use --device cpu");
-  return engine::Device::cpu(static_cast<int>(config.integer("threads")));
+  const std::string kernels = config.text("kernels");
+  return engine::Device::cpu(static_cast<int>(config.integer("threads")),
+                             kernels == "library" ? Kernels::library
+                             : kernels == "own"   ? Kernels::own
+                                                  : Kernels::automatic);
 }
 
 void SkipLog::look(const data::Loader& loader) {

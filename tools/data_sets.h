@@ -15,7 +15,7 @@ namespace tunas::tools {
 /// --data, --val-data, --holdout, --classes.
 std::vector<Option> data_options();
 Option data_option();
-/// --device, --threads, --workers.
+/// --device, --kernels, --threads, --workers.
 std::vector<Option> machine_options();
 
 /// A part of some records.
@@ -44,7 +44,7 @@ search::Space with_classes(const search::Space& space, const Config& config, con
 /// For an endless, shuffled loader whose batches are the shards of a step: --seed, --workers.
 data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops crops);
 
-/// The device of --device and --threads.
+/// The device of --device, --kernels and --threads.
 engine::Device open_device(const Config& config);
 
 /// Says in the log which images could not be decoded, each once, and counts them.

@@ -1,5 +1,6 @@
 // Pointwise convolution at the shapes of MobileNetV3-Large, 224 px, batch 16, as a search step
-// calls it: normalisation and activation on load, moments and sums on store.
+// calls it: normalisation and activation on load, moments and sums on store. Each with our own
+// products and with the library's (oneDNN).
 #include "kernels/pointwise.h"
 
 #include "bench/kernels/problems.h"
@@ -64,25 +65,28 @@ struct Pointwise {
   float* channel(int i) const { return channels.get() + i * kStride; }
 };
 
+void add_both_ways(const Problem& problem, const std::string& suffix, Machine& machine,
+                   double copy) {
+  const auto add = [&](const std::string& name, auto run) {
+    benchmark::RegisterBenchmark(name.c_str(), run)->Unit(benchmark::kMillisecond)->UseRealTime();
+  };
+  add(problem.text + suffix, [=, &machine](benchmark::State& state) {
+    const Pointwise data(problem);
+    measure(state, cost(data.forward), copy, [&] { pointwise(machine.stream(), data.forward); });
+  });
+  add(problem.text + " backward" + suffix, [=, &machine](benchmark::State& state) {
+    const Pointwise data(problem);
+    measure(state, cost(data.backward), copy,
+            [&] { pointwise_backward(machine.stream(), data.backward); });
+  });
+}
+
 void add(const Problem& problem, Machine& machine, double copy) {
-  benchmark::RegisterBenchmark(problem.text.c_str(),
-                               [=, &machine](benchmark::State& state) {
-                                 const Pointwise data(problem);
-                                 measure(state, cost(data.forward), copy,
-                                         [&] { pointwise(machine.stream(), data.forward); });
-                               })
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime();
-  const std::string name = problem.text + " backward";
-  benchmark::RegisterBenchmark(name.c_str(),
-                               [=, &machine](benchmark::State& state) {
-                                 const Pointwise data(problem);
-                                 measure(state, cost(data.backward), copy, [&] {
-                                   pointwise_backward(machine.stream(), data.backward);
-                                 });
-                               })
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime();
+  add_both_ways(problem, "", machine, copy);
+#ifdef TUNAS_ONEDNN
+  static Machine library(Kernels::library);
+  add_both_ways(problem, " library", library, copy);
+#endif
 }
 
 }  // namespace

@@ -51,7 +51,8 @@ class Floats {
 /// The CPU stream of the bench.
 class Machine {
  public:
-  Machine() : device_(engine::Device::cpu(wanted_threads())) {}
+  explicit Machine(Kernels kernels = Kernels::automatic)
+      : device_(engine::Device::cpu(wanted_threads(), kernels)) {}
   Stream stream() { return device_.stream(); }
   int threads() const { return device_.threads(); }
 

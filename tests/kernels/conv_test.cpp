@@ -99,6 +99,7 @@ class ConvCase {
 class Conv : public ::testing::TestWithParam<Problem> {};
 
 TEST_P(Conv, MatchesTheReference) { check_real<ConvCase>(GetParam()); }
+TUNAS_TEST_LIBRARY(Conv, LibraryMatchesTheReference, check_real<ConvCase>);
 TEST_P(Conv, IsExactOnIntegers) { check_exact<ConvCase>(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Shapes, Conv,
                          ::testing::ValuesIn(problems({

@@ -110,6 +110,7 @@ class PointwiseCase {
 class Pointwise : public ::testing::TestWithParam<Problem> {};
 
 TEST_P(Pointwise, MatchesTheReference) { check_real<PointwiseCase>(GetParam()); }
+TUNAS_TEST_LIBRARY(Pointwise, LibraryMatchesTheReference, check_real<PointwiseCase>);
 INSTANTIATE_TEST_SUITE_P(Shapes, Pointwise,
                          ::testing::ValuesIn(problems({
                              "pointwise n=1 hw=7 c=8 o=8",
@@ -131,6 +132,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Pointwise,
 class FullyConnected : public ::testing::TestWithParam<Problem> {};
 
 TEST_P(FullyConnected, MatchesTheReference) { check_real<PointwiseCase>(GetParam()); }
+TUNAS_TEST_LIBRARY(FullyConnected, LibraryMatchesTheReference, check_real<PointwiseCase>);
 TEST_P(FullyConnected, IsExactOnIntegers) { check_exact<PointwiseCase>(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Shapes, FullyConnected,
                          ::testing::ValuesIn(problems({
@@ -157,6 +159,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, PointwiseExact,
 class PointwiseThreads : public ::testing::TestWithParam<Problem> {};
 
 TEST_P(PointwiseThreads, DoNotChangeBits) { check_threads<PointwiseCase>(GetParam()); }
+TUNAS_TEST_LIBRARY(PointwiseThreads, DoNotChangeBitsOfTheLibrary, check_threads<PointwiseCase>);
 INSTANTIATE_TEST_SUITE_P(Shapes, PointwiseThreads,
                          ::testing::ValuesIn(problems({
                              "pointwise n=1 hw=7 c=8 o=8 norm act=relu",

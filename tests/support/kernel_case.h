@@ -15,13 +15,27 @@
 
 namespace tunas::test {
 
+#ifdef TUNAS_ONEDNN
+inline constexpr bool kHasLibrary = true;
+#else
+inline constexpr bool kHasLibrary = false;
+#endif
+
+/// The same checks on the library's twin of a kernel.
+#define TUNAS_TEST_LIBRARY(Suite, Name, check)                \
+  TEST_P(Suite, Name) {                                       \
+    if (!kHasLibrary) GTEST_SKIP() << "built without oneDNN"; \
+    check(GetParam(), Kernels::library);                      \
+  }                                                           \
+  static_assert(true)
+
 /// Against the double reference, on real numbers.
 template <class Case>
-void check_real(const Problem& problem) {
+void check_real(const Problem& problem, Kernels kernels = Kernels::automatic) {
   Generator random(Numbers::real);
   SCOPED_TRACE(problem.text + " " + random.trace());
   const Case c(random, problem);
-  Cpu cpu(2);
+  Cpu cpu(2, kernels);
   {
     SCOPED_TRACE("forward");
     expect_close(c.forward(cpu.stream()), c.forward_reference());
@@ -47,16 +61,16 @@ void check_exact(const Problem& problem) {
 
 /// 1, 2 and 3 threads leave the same bits.
 template <class Case>
-void check_threads(const Problem& problem) {
+void check_threads(const Problem& problem, Kernels kernels = Kernels::automatic) {
   Generator random(Numbers::real);
   SCOPED_TRACE(problem.text + " " + random.trace());
   const Case c(random, problem);
-  Cpu one(1);
+  Cpu one(1, kernels);
   const Results forward = c.forward(one.stream());
   const Results backward = c.backward(one.stream());
   for (int threads : {2, 3}) {
     SCOPED_TRACE(std::to_string(threads) + " threads");
-    Cpu cpu(threads);
+    Cpu cpu(threads, kernels);
     expect_same_bits(c.forward(cpu.stream()), forward);
     expect_same_bits(c.backward(cpu.stream()), backward);
   }

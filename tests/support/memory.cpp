@@ -92,10 +92,10 @@ bool StoredFilter::beyond_untouched() const {
   return untouched;
 }
 
-Cpu::Cpu(int threads)
+Cpu::Cpu(int threads, Kernels kernels)
     : workers_(threads),
       context_{threads, &workers_, reinterpret_cast<char*>(workspace().data()),
-               CpuContext::kWorkspaceBytes} {}
+               CpuContext::kWorkspaceBytes, kernels} {}
 
 Cpu::~Cpu() { workspace().check_walls(); }
 

@@ -62,7 +62,7 @@ class StoredFilter {
 /// A CPU stream with its threads and workspace (one for all, NaN or full of old values).
 class Cpu {
  public:
-  explicit Cpu(int threads = 1);
+  explicit Cpu(int threads = 1, Kernels kernels = Kernels::automatic);
   Cpu(const Cpu&) = delete;
   Cpu& operator=(const Cpu&) = delete;
   ~Cpu();

@@ -134,6 +134,21 @@ TEST_F(RunsTest, NothingDependsOnThreadsOrWorkers) {
   EXPECT_EQ(text("run1/arch.json"), text("run/arch.json"));
 }
 
+TEST_F(RunsTest, KernelsOfTheLibraryComputeTheSame) {
+  const std::string own = kSearch + kFast + "--kernels own --out " + path("own");
+  ASSERT_EQ(run(own).code, 0);
+  const Result library = run(kSearch + kFast + "--kernels library --out " + path("library"));
+#ifdef TUNAS_ONEDNN
+  ASSERT_EQ(library.code, 0) << library.err;
+  const std::vector<Json> a = lines("own/metrics.jsonl"), b = lines("library/metrics.jsonl");
+  EXPECT_NEAR(a[0]["loss"].get<double>(), b[0]["loss"].get<double>(), 1e-4);
+  EXPECT_NE(text("own/metrics.jsonl"), text("library/metrics.jsonl")) << "two ways of rounding";
+#else
+  EXPECT_EQ(library.code, 2) << library.err;
+  EXPECT_NE(library.err.find("--kernels own"), std::string::npos) << library.err;
+#endif
+}
+
 TEST_F(RunsTest, DamagedImagesAreNamedCountedAndLeftOut) {
   using data::testing::Bytes;
   const data::testing::Folder images;
