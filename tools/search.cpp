@@ -127,8 +127,7 @@ Exit run(const Config& given) {
   search::Searcher searcher(device, space, cost, settings);
   Run run(folder, config, steps);
   if (!note.empty()) spdlog::info("the cost of this search is multiply-adds: {}", note);
-  spdlog::info("{}: {} steps of {} x {} images, {:.1f} epochs, target {:g} {}", space.name,
-               steps.steps, steps.shards, steps.per_shard(), steps.epochs, wanted, cost.unit());
+  spdlog::info("{}: {}, target {:g} {}", space.name, steps.text(), wanted, cost.unit());
 
   data::Loader train(*sets.train.records, sets.train.subset,
                      shard_loader(config, settings.network.train_batch, data::Crops::random));

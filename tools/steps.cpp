@@ -50,11 +50,17 @@ std::vector<Option> step_options() {
           seed_option()};
 }
 
+std::string Steps::text() const {
+  return fmt::format("{} steps of {} x {} images, {:.1f} epochs, recipe {}", steps, shards,
+                     per_shard(), epochs, recipe);
+}
+
 Steps plan_steps(Config& config, const Recipe& small, std::int64_t examples) {
   config.settle("recipe", count_steps(config, examples) < kSmallBelow ? "small" : "published");
   if (config.text("recipe") == "small") config.apply("small", small);
 
   Steps steps;
+  steps.recipe = config.text("recipe");
   steps.batch = static_cast<int>(config.integer("batch-size"));
   config.settle("shards", std::to_string(std::max(1, steps.batch / 128)));
   steps.shards = static_cast<int>(config.integer("shards"));

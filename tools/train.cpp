@@ -53,8 +53,7 @@ Exit run(const Config& given) {
   search::Trainer trainer(device, network.alone, settings);
   Run run(folder, config, steps);
   run.write("arch.json", describe(network, network.alone.resolution).dump(2) + "\n");
-  spdlog::info("{}: {} steps of {} x {} images, {:.1f} epochs", network.alone.name, steps.steps,
-               steps.shards, steps.per_shard(), steps.epochs);
+  spdlog::info("{}: {}", network.alone.name, steps.text());
 
   data::Loader loader(*sets.train.records, sets.train.subset,
                       shard_loader(config, steps.per_shard(), data::Crops::random));
