@@ -7,7 +7,7 @@
 
 namespace tunas::kernels::cpu {
 
-/// `automatic` is own: it was faster at every width measured (bench/results/cpu-kernels.json).
+/// `automatic` is own: faster or level at the widths measured (bench/results/cpu-kernels.json).
 const GemmLoops& gemm(const CpuContext& context);
 
 /// Throws Error(usage) where `kernels` asks for a library that this build lacks.
