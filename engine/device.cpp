@@ -2,6 +2,7 @@
 
 #include <sched.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -24,6 +25,12 @@ int available_cores() {
 Memory::Memory(Kind kind, std::size_t bytes) : bytes_(bytes) {
   require(kind == Kind::cpu, "device memory is only available on the CPU in this build");
   if (bytes == 0) return;
+  const auto pages = static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES));
+  if (bytes / static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) > pages) {
+    fail(Exit::memory, "this needs ", bytes >> 20,
+         " MiB, more than the machine has; use a smaller ",
+         "--batch-size or --resolution, or more --shards");
+  }
   // Anonymous pages: zeroed, page aligned, and only those that are touched cost memory.
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

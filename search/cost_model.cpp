@@ -1,9 +1,9 @@
 #include "search/cost_model.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
+#include <filesystem>
 
+#include "engine/file.h"
 #include "kernels/error.h"
 #include "search/embedded.h"
 #include "search/locate.h"
@@ -60,11 +60,10 @@ CostModel CostModel::pixel1(const Space& space, int resolution) {
 }
 
 CostModel CostModel::table(const std::string& file, const Space& space, int resolution) {
-  std::ifstream in(file);
-  require(in.good(), "cost '", file,
+  require(std::filesystem::is_regular_file(file), "cost '", file,
           "' is neither pixel1, macs or params nor a file that can be read");
   CostModel model(space, resolution);
-  model.table_ = CostTable::parse({std::istreambuf_iterator<char>(in), {}}, file, space);
+  model.table_ = CostTable::parse(engine::read_file(file), file, space);
   model.unit_ = model.table_->unit();
   require_resolution(*model.table_, file, resolution);
   return model;

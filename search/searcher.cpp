@@ -9,18 +9,27 @@ namespace tunas::search {
 using engine::Pass;
 using engine::share_of;
 
+namespace {
+
+/// Before anything large is made.
+const SearchConfig& checked(const SearchConfig& config) {
+  require(config.op_warmup <= config.delay && config.filter_warmup <= config.delay,
+          "warm-ups (operations ", config.op_warmup, ", filters ", config.filter_warmup,
+          " of the steps) must not outlast the controller's delay (", config.delay,
+          "), or it would learn from replaced decisions");
+  return config;
+}
+
+}  // namespace
+
 Searcher::Searcher(engine::Device& device, const Space& space, const CostModel& cost,
                    const SearchConfig& config)
-    : config_(config),
+    : config_(checked(config)),
       cost_(&cost),
       weight_rate_{config.learning_rate, share_of(config.rate_warmup, config.steps), config.steps},
       controller_rate_{config.controller_rate, share_of(config.delay, config.steps), config.steps},
       network_(device, space, config.network),
       controller_(space, config.controller) {
-  require(config.op_warmup <= config.delay && config.filter_warmup <= config.delay,
-          "warm-ups (operations ", config.op_warmup, ", filters ", config.filter_warmup,
-          " of the steps) must not outlast the controller's delay (", config.delay,
-          "), or it would learn from replaced decisions");
   const auto shards = static_cast<std::size_t>(config.network.shards);
   samples_.resize(shards);
   plans_.resize(shards);

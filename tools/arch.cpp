@@ -11,13 +11,12 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Network selected(const Config& config) {
-  const int ways = config.has("space") + config.has("name") + config.has("file");
-  require(ways == 1,
-          "tunas arch show needs one of --space SPACE --indices I, --name NAME or --file "
-          "arch.json; ",
-          ways, " of them were given");
-  if (config.has("file")) return load_network(config.text("file"));
-  if (config.has("name")) return named_network(config.text("name"));
+  const std::string way = config.one_of({"space", "name", "file"});
+  require(
+      !way.empty(),
+      "tunas arch show needs one of --space SPACE --indices I, --name NAME or --file arch.json");
+  if (way == "file") return variant(load_network(config.text("file")), config);
+  if (way == "name") return variant(named_network(config.text("name")), config);
   const search::Space space = variant(open_space(config.text("space")), config);
   return choose(space, search::Arch::parse(config.text("indices"), space));
 }

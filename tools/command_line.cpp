@@ -8,16 +8,24 @@
 namespace tunas::tools {
 namespace {
 
-std::string overview() {
-  std::string text =
-      "tunas searches mobile architectures with shared weights (TuNAS) and trains what it "
-      "finds.\n\n"
-      "tunas VERB [OPTIONS]; tunas VERB --help says more\n\n";
+/// Of the verbs that begin with `group`; empty where none does.
+std::string verb_list(const std::string& group) {
+  std::string text;
   for (const Verb& verb : verbs()) {
+    if (!verb.name.starts_with(group)) continue;
     text += "  " + verb.name + std::string(14 - verb.name.size(), ' ') + verb.summary + "\n";
   }
   return text;
 }
+
+std::string overview() {
+  return "tunas searches mobile architectures with shared weights (TuNAS) and trains what it "
+         "finds.\n\n"
+         "tunas VERB [OPTIONS]; tunas VERB --help says more\n\n" +
+         verb_list("");
+}
+
+bool is_help(const std::string& word) { return word == "--help" || word == "-h" || word == "help"; }
 
 /// The verb that the words begin with.
 const Verb& find_verb(const std::vector<std::string>& words) {
@@ -82,8 +90,15 @@ void declare(CLI::App& app, const Option& option, std::string& slot) {
 
 Call parse_command_line(const std::vector<std::string>& words) {
   require(!words.empty(), "tunas needs a verb, such as 'tunas doctor'; tunas --help lists all");
-  if (words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
-    return {nullptr, {}, overview()};
+  if (words.size() > 1 && words[0] == "help") {  // tunas help search, tunas help space show
+    std::vector<std::string> turned(words.begin() + 1, words.end());
+    turned.emplace_back("--help");
+    return parse_command_line(turned);
+  }
+  if (is_help(words[0])) return {nullptr, {}, overview()};
+  if (words.size() == 2 && is_help(words[1])) {
+    const std::string group = verb_list(words[0] + " ");
+    if (!group.empty()) return {nullptr, {}, group};
   }
   if (words[0] == "--version") return {nullptr, {}, "tunas " TUNAS_VERSION "\n"};
 

@@ -1,10 +1,12 @@
 #include "tools/config.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "engine/file.h"
@@ -60,6 +62,11 @@ std::string checked(const Option& option, const std::string& text, const std::st
   }
   if (value < option.least) {
     fail(Exit::usage, from, ": ", text, " is too small; the least is ", option.least);
+  }
+  const bool int_at_most = option.type == Type::integer && std::isinf(option.most);
+  const double most = int_at_most ? std::numeric_limits<int>::max() : option.most;
+  if (value > most) {
+    fail(Exit::usage, from, ": ", text, " is too large; the most is ", fmt::format("{}", most));
   }
   return text;
 }
@@ -203,6 +210,19 @@ bool Config::flag(const std::string& name) const {
 
 const std::string& Config::from(const std::string& name) const { return values_.at(name).from; }
 
+std::string Config::one_of(const std::vector<std::string>& names) const {
+  std::string best;
+  for (const std::string& name : names) {
+    if (!has(name)) continue;
+    if (best.empty() || values_.at(name).rank > values_.at(best).rank) {
+      best = name;
+    } else if (values_.at(name).rank == values_.at(best).rank) {
+      fail(Exit::usage, from(best), " and ", from(name), " exclude each other; leave one out");
+    }
+  }
+  return best;
+}
+
 void Config::apply(const std::string& recipe_name, const Recipe& recipe) {
   for (const auto& [name, text] : recipe) {
     set(option(name), text, Rank::recipe, "recipe " + recipe_name);
@@ -212,6 +232,12 @@ void Config::apply(const std::string& recipe_name, const Recipe& recipe) {
 void Config::settle(const std::string& name, const std::string& value) {
   if (has(name)) return;
   values_.at(name).text = checked(option(name), value, "default of --" + name);
+}
+
+void Config::replace(const std::string& name, const std::string& value, const std::string& from) {
+  Value& slot = values_.at(name);
+  slot.text = checked(option(name), value, from);
+  slot.from = from;
 }
 
 nlohmann::ordered_json Config::json() const {

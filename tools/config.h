@@ -40,10 +40,20 @@ class Config {
   /// "flag --epochs", "environment TUNAS_EPOCHS", "file a.json", "recipe small", "default".
   const std::string& from(const std::string& name) const;
 
+  /// Whether `a` was set by a higher rank than `b`.
+  bool outranks(const std::string& a, const std::string& b) const {
+    return values_.at(a).rank > values_.at(b).rank;
+  }
+  /// Of options that exclude each other: the one that was set, by the higher rank where several
+  /// were; empty where none was. Error(Exit::usage) naming both where the ranks are equal.
+  std::string one_of(const std::vector<std::string>& names) const;
+
   /// Puts the recipe's values where only a default stood.
   void apply(const std::string& recipe_name, const Recipe& recipe);
   /// Gives a still unset option the default that follows from other values or from the data.
   void settle(const std::string& name, const std::string& value);
+  /// Records what a value came to in the end, because of `from`.
+  void replace(const std::string& name, const std::string& value, const std::string& from);
 
   /// {"epochs": {"value": 90, "from": "default"}, ...}: all settings, in the order of the table.
   nlohmann::ordered_json json() const;

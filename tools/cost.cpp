@@ -21,6 +21,8 @@ std::vector<Arch> read_archs(const std::string& file, const Space& space) {
   std::vector<Arch> archs;
   std::string line;
   for (int number = 1; std::getline(lines, line); ++number) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty() && (lines >> std::ws).eof()) break;  // blank lines at the end
     try {
       archs.push_back(Arch::parse(line, space));
     } catch (const Error& error) {
@@ -39,23 +41,22 @@ Arch place(const Space& network, const Space& space) {
   return *location.arch;
 }
 
-std::vector<Arch> selected(const Config& config, const Space& space) {
-  if (config.has("name")) {
+std::vector<Arch> selected(const Config& config, const std::string& way, const Space& space) {
+  if (way == "name") {
     const Space network = variant(named_network(config.text("name")).alone, config);
     if (config.has("space")) return {place(network, space)};
     return {{std::vector<std::int8_t>(network.decisions.size(), 0)}};
   }
-  if (config.has("indices-file")) return read_archs(config.text("indices-file"), space);
+  if (way == "indices-file") return read_archs(config.text("indices-file"), space);
   return {Arch::parse(config.text("indices"), space)};
 }
 
 Exit run(const Config& config) {
-  const int ways = config.has("indices") + config.has("indices-file") + config.has("name");
-  require(ways == 1, "tunas cost needs one of --indices I, --indices-file FILE or --name NAME; ",
-          ways, " of them were given");
-  const std::string chosen = config.has("space") || !config.has("name") ? "space" : "name";
+  const std::string way = config.one_of({"indices", "indices-file", "name"});
+  require(!way.empty(), "tunas cost needs one of --indices I, --indices-file FILE or --name NAME");
+  const std::string chosen = config.has("space") || way != "name" ? "space" : "name";
   const Space space = variant(open_space(config.text(chosen)), config);
-  const std::vector<Arch> archs = selected(config, space);
+  const std::vector<Arch> archs = selected(config, way, space);
   const auto model = search::CostModel::make(config.text("cost"), space, resolution(config, space));
   for (const Arch& arch : archs) {
     std::fputs(fmt::format("{:.6f}\n", model.cost(arch)).c_str(), stdout);

@@ -23,7 +23,8 @@ std::vector<Option> data_options() {
            .type = Type::number,
            .fallback = "0.08",
            .help = "least share of an image that a random crop may keep",
-           .least = 0},
+           .least = 1e-6,
+           .most = 1},
           {.name = "classes",
            .type = Type::integer,
            .help = "outputs of the classifier (default: 1001 for ImageNet, else as the data has)",
@@ -35,18 +36,20 @@ std::vector<Option> machine_options() {
       {.name = "device", .fallback = "cpu", .help = "where to compute", .choices = {"cpu", "cuda"}},
       {.name = "kernels",
        .fallback = "auto",
-       .help = "whose matrix products: own, or oneDNN's (library); auto: what measured faster",
+       .help = "whose matrix products: own or oneDNN's (library); auto: own, level or faster",
        .choices = {"auto", "own", "library"}},
       {.name = "threads",
        .type = Type::integer,
        .fallback = "0",
        .help = "that compute; 0: all cores; results do not depend on it",
-       .least = 0},
+       .least = 0,
+       .most = 1024},
       {.name = "workers",
        .type = Type::integer,
        .fallback = "2",
        .help = "threads that decode images; results do not depend on it",
-       .least = 1}};
+       .least = 1,
+       .most = 1024}};
 }
 
 ImageSet open_image_set(const std::string& spec, data::Split split) {
@@ -91,12 +94,17 @@ search::Space with_classes(const search::Space& space, const Config& config,
   return changed;
 }
 
+void settle_images(Config& config, const search::Space& space, const ImageSets& sets) {
+  config.settle("resolution", std::to_string(space.resolution));
+  config.settle("classes", std::to_string(space.classes));
+  if (!config.has("val-data")) config.settle("holdout", std::to_string(sets.held_out.size()));
+}
+
 data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops crops) {
   data::LoaderConfig loader;
   loader.batch = batch;
   loader.crops = crops;
   loader.rule.min_area = static_cast<float>(config.number("min-area"));
-  require(loader.rule.min_area <= 1, config.from("min-area"), " is more than the whole image, 1");
   loader.seed = static_cast<std::uint64_t>(config.integer("seed"));
   loader.workers = static_cast<int>(config.integer("workers"));
   return loader;

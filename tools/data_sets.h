@@ -41,6 +41,9 @@ ImageSet open_image_set(const std::string& spec, data::Split split);
 /// ImageNet's 1000 classes, that the data has. Error(Exit::data) where a label does not fit.
 search::Space with_classes(const search::Space& space, const Config& config, const ImageSets& sets);
 
+/// Records what --resolution, --classes and --holdout came to, for config.json.
+void settle_images(Config& config, const search::Space& space, const ImageSets& sets);
+
 /// For an endless, shuffled loader whose batches are the shards of a step: --seed, --workers.
 data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops crops);
 

@@ -47,6 +47,10 @@ Exit run(const Config& config) {
   catch_interrupt();
   const Scores scores = evaluate(trainer, images, options);
   if (interrupted()) return Exit::interrupted;
+  if (scores.outcome.images == 0) {
+    fail(Exit::data, config.text("data"), ": no image was scored; ", scores.skipped,
+         " could not be decoded, and --drop-last leaves out less than a batch of ", options.batch);
+  }
   std::fputs((config.flag("json") ? scores.json().dump(2) + "\n" : scores.text()).c_str(), stdout);
   return Exit::ok;
 }

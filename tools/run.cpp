@@ -72,6 +72,16 @@ void Run::write(const std::string& name, const std::string& text) const {
   engine::write_file(folder_.file(name), text);
 }
 
+void Run::rescue(const std::string& name, const std::string& text, const std::string& found) const {
+  terminal_->finish("");
+  spdlog::warn("ended by an error after step {} of {}; so far: {}", done_, steps_, found);
+  try {
+    write(name, text);
+  } catch (const Error&) {
+    // The first error is the one to report; what it cost has just been said.
+  }
+}
+
 Exit Run::finish(const std::string& result) {
   metrics_.sync();
   timing_.sync();

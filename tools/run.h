@@ -42,6 +42,10 @@ class Run {
   /// A file of the folder, complete or not at all.
   void write(const std::string& name, const std::string& text) const;
 
+  /// While an error is on its way: tries to leave a file, and says what was `found`, in the log
+  /// too.
+  void rescue(const std::string& name, const std::string& text, const std::string& found) const;
+
   /// Prints `result`, says how the run ended and gives its exit code.
   Exit finish(const std::string& result);
 

@@ -1,5 +1,7 @@
 #include "tools/run_folder.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -21,7 +23,17 @@ constexpr const char* kFiles[] = {"config.json",  "log.txt",   "metrics.jsonl",
 RunFolder::RunFolder(std::string path, Existing existing) : path_(std::move(path)) {
   std::error_code error;
   const auto status = std::filesystem::status(path_, error);
-  if (!std::filesystem::exists(status)) return;
+  if (!std::filesystem::exists(status)) {
+    std::filesystem::path above = std::filesystem::absolute(path_).parent_path();
+    while (!std::filesystem::exists(above, error) && above.has_relative_path()) {
+      above = above.parent_path();
+    }
+    if (!std::filesystem::is_directory(above, error) || ::access(above.c_str(), W_OK) != 0) {
+      fail(Exit::data, path_, ": cannot be created, ", above.string(),
+           " is no folder that can be written; choose another --out");
+    }
+    return;
+  }
   require(std::filesystem::is_directory(status), path_,
           ": is there already and is no folder; choose another --out");
   const bool empty = std::filesystem::is_empty(path_, error);

@@ -44,18 +44,25 @@ CostModel cost_model(Config& config, const Space& space, int pixels, std::string
 }
 
 /// --target or the published one; where there is none, an Error that says what is usual.
-double target(Config& config, const CostModel& cost, const Space& space) {
+/// A --target beyond all architectures drawn, for a cost that was not asked for (`fell_back`), was
+/// meant for another unit.
+double target(Config& config, const CostModel& cost, const Space& space, bool fell_back) {
   if (cost.default_target() > 0) {
     config.settle("target", fmt::format("{}", cost.default_target()));
   }
-  if (config.has("target")) return config.number("target");
+  if (config.has("target") && !fell_back) return config.number("target");
   constexpr int kDraws = 101;
   std::vector<double> costs;
   for (std::uint32_t draw = 0; draw < kDraws; ++draw) {
     costs.push_back(cost.cost(search::random_arch(space, 0, draw)));
   }
   std::sort(costs.begin(), costs.end());
+  if (config.has("target")) {
+    const double wanted = config.number("target");
+    if (wanted > costs.front() / 10 && wanted < costs.back() * 10) return wanted;
+  }
   fail(Exit::usage, "tunas search needs --target, in ", cost.unit(),
+       config.has("target") ? ", which " + config.from("target") + " is not" : "",
        ": half of the architectures of ", space.name, " cost less than ",
        fmt::format("{:.4g}", costs[kDraws / 2]), ", the middle half ",
        fmt::format("{:.4g} to {:.4g}", costs[kDraws / 4], costs[3 * kDraws / 4]));
@@ -114,48 +121,58 @@ Exit run(const Config& given) {
   require(sets.held_out.size() > 0, config.from("holdout"),
           ": a search needs held-out images; hold out at least one");
   space = with_classes(space, config, sets);
-  const Steps steps = plan_steps(config, kSmallSearch, sets.train.size());
+  const Steps steps = plan_steps(config, kSmallSearch, kSmallShards, sets.train.size());
   if (config.text("recipe") == "small") {
     config.apply("small", small_controller(steps.steps, steps.batch));
   }
+  settle_images(config, space, sets);
   std::string note;
   const CostModel cost = cost_model(config, space, space.resolution, note);
-  const double wanted = target(config, cost, space);
+  const double wanted = target(config, cost, space, !note.empty());
   const search::SearchConfig settings = search_config(config, space, steps);
 
   engine::Device device = open_device(config);
   search::Searcher searcher(device, space, cost, settings);
-  Run run(folder, config, steps);
-  if (!note.empty()) spdlog::info("the cost of this search is multiply-adds: {}", note);
-  spdlog::info("{}: {}, target {:g} {}", space.name, steps.text(), wanted, cost.unit());
-
   data::Loader train(*sets.train.records, sets.train.subset,
                      shard_loader(config, settings.network.train_batch, data::Crops::random));
   data::Loader held_out(
       *sets.held_out.records, sets.held_out.subset,
       shard_loader(config, settings.network.validation_batch, data::Crops::central));
+  Run run(folder, config, steps);  // from here on there are files
+  if (!note.empty()) spdlog::info("the cost of this search is multiply-adds: {}", note);
+  spdlog::info("{}: {}, target {:g} {}", space.name, steps.text(), wanted, cost.unit());
+
   run.watch({&train, &held_out});
   catch_interrupt();
-  while (!searcher.done() && !interrupted()) {
-    const SearchReport report = searcher.step([&]() -> const Batch& { return train.next(); },
-                                              [&]() -> const Batch& { return held_out.next(); });
-    run.step(report.images, metrics(report), [&] {
-      return fmt::format("reward {:.4f}  cost {}  entropy {:.1f}", report.reward,
-                         cost_text(report.cost, wanted, cost.unit()), report.entropy);
-    });
+  const auto found = [&] {
+    const search::Arch best = searcher.best();
+    Json arch = describe(choose(space, best), space.resolution);
+    arch["cost"] = cost.cost(best);
+    arch["cost_unit"] = cost.unit();
+    arch["target"] = wanted;
+    arch["steps"] = searcher.step_number();
+    return arch;
+  };
+  try {
+    while (!searcher.done() && !interrupted()) {
+      const SearchReport report = searcher.step([&]() -> const Batch& { return train.next(); },
+                                                [&]() -> const Batch& { return held_out.next(); });
+      run.step(report.images, metrics(report), [&] {
+        return fmt::format("reward {:.4f}  cost {}  entropy {:.1f}", report.reward,
+                           cost_text(report.cost, wanted, cost.unit()), report.entropy);
+      });
+    }
+  } catch (const Error&) {
+    run.rescue("arch.json", found().dump(2) + "\n", "indices " + searcher.best().indices());
+    throw;
   }
 
-  const search::Arch best = searcher.best();
-  Json arch = describe(choose(space, best), space.resolution);
-  arch["cost"] = cost.cost(best);
-  arch["cost_unit"] = cost.unit();
-  arch["target"] = wanted;
-  arch["steps"] = searcher.step_number();
+  const Json arch = found();
   run.write("arch.json", arch.dump(2) + "\n");
   searcher.network().save_weights(folder.file("weights.safetensors"));
-  const std::string text =
-      fmt::format("indices     {}\ncost        {:g} {}, target {:g}\nrun folder  {}\n",
-                  best.indices(), cost.cost(best), cost.unit(), wanted, folder.path());
+  const std::string text = fmt::format(
+      "indices     {}\ncost        {:g} {}, target {:g}\nrun folder  {}\n",
+      searcher.best().indices(), arch["cost"].get<double>(), cost.unit(), wanted, folder.path());
   return run.finish(config.flag("json") ? arch.dump(2) + "\n" : text);
 }
 
@@ -172,12 +189,14 @@ std::vector<Option> search_options() {
            .type = Type::number,
            .fallback = "4",
            .help = "images of a shard's validation batch per training image",
-           .least = 0},
+           .least = 0,
+           .most = 1000},
           cost_of_search(),
           {.name = "target",
            .type = Type::number,
            .help = "cost aimed at (default: the published one of a latency table)",
-           .least = 1e-9},
+           .least = 1e-9,
+           .most = 1e18},
           {.name = "reward",
            .fallback = "absolute",
            .help = "how accuracy and cost become one number",
@@ -185,7 +204,8 @@ std::vector<Option> search_options() {
           {.name = "beta",
            .type = Type::number,
            .fallback = "-0.1",
-           .help = "weight of the cost in the reward, negative"},
+           .help = "weight of the cost in the reward, negative",
+           .most = 0},
           {.name = "controller-lr",
            .type = Type::number,
            .fallback = base,
@@ -195,17 +215,20 @@ std::vector<Option> search_options() {
            .type = Type::number,
            .fallback = "0.25",
            .help = "of the steps, before the controller learns",
-           .least = 0},
+           .least = 0,
+           .most = 1},
           {.name = "op-warmup",
            .type = Type::number,
            .fallback = "0.25",
            .help = "fraction of the steps in which all operations may run, averaged",
-           .least = 0},
+           .least = 0,
+           .most = 1},
           {.name = "filter-warmup",
            .type = Type::number,
            .fallback = "0.25",
            .help = "fraction of the steps in which all filters may be on",
-           .least = 0}};
+           .least = 0,
+           .most = 1}};
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "tools/selection.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <optional>
 #include <utility>
 
@@ -13,7 +14,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-bool is_file(const std::string& name) { return name.ends_with(".json"); }
+bool is_file(const std::string& name) {
+  return name.ends_with(".json") || std::filesystem::is_regular_file(name);
+}
 
 /// The only architecture of a space with one point.
 search::Arch only_point(const search::Space& space) {
@@ -124,7 +127,8 @@ Option seed_option() {
           .type = Type::integer,
           .fallback = "0",
           .help = "of all random numbers",
-          .least = 0};
+          .least = 0,
+          .most = 9007199254740992};  // 2^53: whole in JSON, too
 }
 
 Option cost_option() {
@@ -147,7 +151,8 @@ std::vector<Option> variant_options() {
            .fallback = "1",
            .unit = "FACTOR",
            .help = "multiplies all filters, rounded to multiples of 8",
-           .least = 0.01},
+           .least = 0.01,
+           .most = 64},
           {.name = "small-images",
            .type = Type::flag,
            .help = "first convolution and first reduction at stride 1, for 32 to 64 pixels"}};
@@ -168,6 +173,12 @@ search::Space variant(const search::Space& space, const Config& config) {
   if (config.number("width") != 1) changed = changed.scaled(config.number("width"));
   if (config.flag("small-images")) changed = changed.small_images();
   return changed;
+}
+
+Network variant(const Network& network, const Config& config) {
+  const search::Space changed = variant(network.alone, config);
+  if (changed.name == network.alone.name) return network;
+  return {changed, "", ""};
 }
 
 int resolution(const Config& config, const search::Space& space) {

@@ -35,6 +35,9 @@ std::vector<Option> join(std::vector<Option> first, const std::vector<std::vecto
 search::Space open_space(const std::string& name);
 /// `space` as --width and --small-images change it.
 search::Space variant(const search::Space& space, const Config& config);
+/// The same of a network, which then has no place in the space it was chosen from.
+struct Network;
+Network variant(const Network& network, const Config& config);
 /// --resolution, a multiple of 8; otherwise the space's own.
 int resolution(const Config& config, const search::Space& space);
 

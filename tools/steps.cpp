@@ -11,9 +11,17 @@
 namespace tunas::tools {
 namespace {
 
+/// --steps, unless --epochs was given by a higher rank; of equal ranks --steps, which says more.
 std::int64_t count_steps(const Config& config, std::int64_t examples) {
-  if (config.has("steps")) return config.integer("steps");
+  if (config.has("steps") && !config.outranks("epochs", "steps")) return config.integer("steps");
   return engine::step_count(examples, config.number("epochs"), config.integer("batch-size"));
+}
+
+/// batch/128, at least `least`, or the next smaller number that divides the batch.
+int default_shards(int batch, int least) {
+  int shards = std::min(batch, std::max(least, batch / 128));
+  while (batch % shards != 0) --shards;
+  return shards;
 }
 
 }  // namespace
@@ -40,7 +48,7 @@ std::vector<Option> step_options() {
           {.name = "shards",
            .type = Type::integer,
            .help = "parts of a batch; each has its own batch statistics and, in a search, its own "
-                   "architecture (default: batch/128, at least 1)",
+                   "architecture (default: batch/128, at least 1, in a small search 4)",
            .least = 1},
           {.name = "lr",
            .type = Type::number,
@@ -55,14 +63,15 @@ std::string Steps::text() const {
                      per_shard(), epochs, recipe);
 }
 
-Steps plan_steps(Config& config, const Recipe& small, std::int64_t examples) {
+Steps plan_steps(Config& config, const Recipe& small, int small_shards, std::int64_t examples) {
   config.settle("recipe", count_steps(config, examples) < kSmallBelow ? "small" : "published");
   if (config.text("recipe") == "small") config.apply("small", small);
 
+  const int least_shards = config.text("recipe") == "small" ? small_shards : 1;
   Steps steps;
   steps.recipe = config.text("recipe");
   steps.batch = static_cast<int>(config.integer("batch-size"));
-  config.settle("shards", std::to_string(std::max(1, steps.batch / 128)));
+  config.settle("shards", std::to_string(default_shards(steps.batch, least_shards)));
   steps.shards = static_cast<int>(config.integer("shards"));
   steps.steps = count_steps(config, examples);
   steps.epochs = static_cast<double>(steps.steps) * steps.batch / static_cast<double>(examples);
@@ -71,6 +80,9 @@ Steps plan_steps(Config& config, const Recipe& small, std::int64_t examples) {
           " equal shards; change --batch-size or --shards");
   require(steps.steps > 0, config.text("epochs"), " epochs of ", examples, " images are less than ",
           "one step of ", steps.batch, "; use a smaller --batch-size or more --epochs");
+  config.replace("steps", std::to_string(steps.steps),
+                 config.has("steps") ? config.from("steps") : "--epochs");
+  config.replace("epochs", fmt::format("{}", steps.epochs), config.from("epochs"));
   return steps;
 }
 

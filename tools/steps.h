@@ -26,7 +26,8 @@ struct Steps {
   std::string text() const;
 };
 
-/// Chooses the recipe, puts its numbers into `config` and reads the values for `examples` images.
-Steps plan_steps(Config& config, const Recipe& small, std::int64_t examples);
+/// Chooses the recipe, puts its numbers into `config` and reads the values for `examples` images;
+/// `small_shards` is the least default number of shards under `small`.
+Steps plan_steps(Config& config, const Recipe& small, int small_shards, std::int64_t examples);
 
 }  // namespace tunas::tools

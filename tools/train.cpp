@@ -42,21 +42,22 @@ Exit run(const Config& given) {
   Config config = given;
   const RunFolder folder = open_run_folder(config);
   Network network = open_network(config.text("arch"));
-  network.alone = variant(network.alone, config);
+  network = variant(network, config);
   network.alone.resolution = resolution(config, network.alone);
   const ImageSets sets = open_image_sets(config);
   network.alone = with_classes(network.alone, config, sets);
-  const Steps steps = plan_steps(config, kSmallTrain, sets.train.size());
+  const Steps steps = plan_steps(config, kSmallTrain, 1, sets.train.size());
   const search::TrainConfig settings = train_config(config, network.alone, steps);
+  settle_images(config, network.alone, sets);
 
   engine::Device device = open_device(config);
   search::Trainer trainer(device, network.alone, settings);
-  Run run(folder, config, steps);
+  data::Loader loader(*sets.train.records, sets.train.subset,
+                      shard_loader(config, steps.per_shard(), data::Crops::random));
+  Run run(folder, config, steps);  // from here on there are files
   run.write("arch.json", describe(network, network.alone.resolution).dump(2) + "\n");
   spdlog::info("{}: {}", network.alone.name, steps.text());
 
-  data::Loader loader(*sets.train.records, sets.train.subset,
-                      shard_loader(config, steps.per_shard(), data::Crops::random));
   run.watch({&loader});
   catch_interrupt();
   while (!trainer.done() && !interrupted()) {
@@ -77,9 +78,11 @@ Exit run(const Config& given) {
     Evaluation options;
     options.workers = static_cast<int>(config.integer("workers"));
     const Scores scores = evaluate(trainer, sets.held_out, options);
-    result.update(scores.json());
-    if (!interrupted()) run.metrics(result);
-    text = scores.text();
+    if (!interrupted()) {  // else not all images were scored
+      result.update(scores.json());
+      run.metrics(result);
+      text = scores.text();
+    }
   }
   return run.finish(config.flag("json") ? result.dump(2) + "\n"
                                         : text + "run folder  " + folder.path() + "\n");

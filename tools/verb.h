@@ -28,6 +28,7 @@ struct Option {
   std::string help = {};
   std::vector<std::string> choices = {};  // text only; empty: anything
   double least = -std::numeric_limits<double>::infinity();
+  double most = std::numeric_limits<double>::infinity();  // of whole numbers, unless said: 2^31-1
   Role role = Role::setting;
   char letter = 0;  // of the short flag
 };

@@ -123,5 +123,34 @@ TEST_F(ProgramTest, DoctorSpeaksJson) {
   }
 }
 
+TEST_F(ProgramTest, HelpOfAGroupAndOfAVerb) {
+  EXPECT_NE(run("space --help").out.find("space sample"), std::string::npos);
+  EXPECT_EQ(run("space --help").code, 0);
+  EXPECT_EQ(run("help search").out, run("search --help").out);
+}
+
+TEST_F(ProgramTest, AVariantOfANetworkIsCountedAsOne) {
+  const std::string named = "--name mobilenet_v2 --width 0.5";
+  const Result shown = run("arch show --json " + named);
+  const Result cost = run("cost --cost macs " + named);
+  EXPECT_EQ(nlohmann::json::parse(shown.out)["macs"], std::stol(cost.out));
+  EXPECT_TRUE(nlohmann::json::parse(shown.out)["cost_ms"].is_null());
+}
+
+TEST_F(ProgramTest, OfExclusiveOptionsTheHigherRankCounts) {
+  const Result flag = run("arch show --json --name mobilenet_v2", "TUNAS_SPACE=mobilenet_v2");
+  EXPECT_EQ(flag.code, 0) << flag.err;
+  expect_refusal("arch show --name mobilenet_v2 --file a.json", 2, {"flag --name", "flag --file"});
+}
+
+TEST_F(ProgramTest, IndicesMayComeFromAnotherSystem) {
+  const std::string indices = run("space sample proxylessnas_search --seed 3").out;
+  const std::string cost =
+      run("cost --space proxylessnas_search --indices " + indices.substr(0, indices.size() - 1))
+          .out;
+  engine::write_file(path("crlf"), indices.substr(0, indices.size() - 1) + "\r\n\r\n\n");
+  EXPECT_EQ(run("cost --space proxylessnas_search --indices-file " + path("crlf")).out, cost);
+}
+
 }  // namespace
 }  // namespace tunas::tools

@@ -58,6 +58,17 @@ TEST_F(RunsTest, MistakesAreRefusedBeforeAnythingStarts) {
   expect_refusal("train --arch none.json --data synthetic:8x8x9 " + out, 3, {"none.json"});
   expect_refusal("train --arch mobilenet_v2 --data synthetic:8x8x90 --classes 3 " + out, 3,
                  {"synthetic", "label"});
+  expect_refusal(kSearch + kFast + "--shards 4294967296 " + out, 2, {"--shards", "too large"});
+  expect_refusal(kSearch + kFast + "--delay-fraction 3 " + out, 2, {"--delay-fraction", "1"});
+  expect_refusal(kSearch + kFast + "--beta 0.5 " + out, 2, {"--beta"});
+  expect_refusal(kSearch + kFast + "--cost /tmp " + out, 2, {"/tmp"});
+  expect_refusal(kSearch + "--target 57 " + out, 2, {"multiply-adds", "flag --target"});
+  expect_refusal(kSearch + kFast + "--out /dev/null/x", 3, {"/dev/null/x"});
+  expect_refusal(
+      "train --arch mobilenet_v2 --data synthetic:8x8x900000 --batch-size 800000 "
+      "--shards 1 --steps 1 " +
+          out,
+      4, {"--batch-size"});
   EXPECT_FALSE(fs::exists(path("run")));
 }
 
@@ -67,6 +78,10 @@ TEST_F(RunsTest, AnExistingRunIsKeptUnlessOverwritten) {
   const std::string search = kSearch + kFast + "--out " + path("run");
   expect_refusal(search, 2, {path("run"), "--overwrite"});
   EXPECT_EQ(run(search + " --overwrite").code, 0);
+  const std::string found = text("run/arch.json");
+  expect_refusal(search + " --overwrite --min-area 0", 2, {"--min-area"});
+  expect_refusal(search + " --overwrite --warm 1", 2, {"--warm"});
+  EXPECT_EQ(text("run/arch.json"), found) << "a call that is refused costs nothing";
   EXPECT_EQ(text("run/notes.txt"), "mine");
   EXPECT_EQ(lines("run/metrics.jsonl").size(), 4u);
 }
@@ -111,6 +126,7 @@ TEST_F(RunsTest, SearchTrainEval) {
   EXPECT_LE(scores["top1"], scores["top5"]);
   EXPECT_GT(scores["loss"], 0);
   EXPECT_EQ(Json::parse(whole.out)["count"], 48);
+  expect_refusal(eval + " --drop-last --batch-size 60", 3, {"no image was scored"});
 
   expect_refusal("eval --arch mobilenet_v2 --data synthetic:8x8x9 --weights " +
                      path("train/weights.safetensors"),
@@ -186,6 +202,39 @@ TEST_F(RunsTest, AFullDiskCostsNothingThatIsWritten) {
   EXPECT_GT(lines("run/metrics.jsonl").size(), 10u);
   EXPECT_LE(fs::file_size(path("run/metrics.jsonl")), 16 * 512u);
   EXPECT_EQ(text("run/metrics.jsonl").back(), '\n');
+  EXPECT_NE(result.err.find("so far: indices "), std::string::npos) << result.err;
+}
+
+TEST_F(RunsTest, ASearchThatDivergesLeavesWhatItFound) {
+  const Result result = run(kSearch + kFast + "--lr 1e30 --steps 40 --out " + path("run"));
+  EXPECT_EQ(result.code, 6) << result.err;
+  EXPECT_TRUE(Json::parse(text("run/arch.json")).contains("indices"));
+  EXPECT_NE(text("run/log.txt").find("ended by an error"), std::string::npos);
+}
+
+TEST_F(RunsTest, ShardsDivideTheBatch) {
+  const std::string search = kSearch + "--cost macs --target 2e5 --steps 1 --threads 1 --out ";
+  for (const char* batch : {"130", "6", "1"}) {
+    const Result result = run(search + path(batch) + " --batch-size " + batch);
+    EXPECT_EQ(result.code, 0) << result.err;
+  }
+  EXPECT_EQ(Json::parse(text("130/config.json"))["shards"]["value"], 2);
+  EXPECT_EQ(Json::parse(text("6/config.json"))["shards"]["value"], 3);
+}
+
+TEST_F(RunsTest, TheHigherRankDecidesHowLongARunIs) {
+  engine::write_file(path("c.json"), R"({"steps": 7})");
+  const std::string search = kSearch + "--cost macs --target 2e5 --batch-size 8 --threads 1 ";
+  ASSERT_EQ(run(search + "--config " + path("c.json") + " --epochs 0.1 --out " + path("a")).code,
+            0);
+  EXPECT_EQ(lines("a/metrics.jsonl").size(), 2u) << "180 images, a tenth of an epoch";
+  ASSERT_EQ(run(search + "--config " + path("c.json") + " --out " + path("b")).code, 0);
+  EXPECT_EQ(lines("b/metrics.jsonl").size(), 7u);
+  const Json config = Json::parse(text("b/config.json"));
+  EXPECT_NEAR(config["epochs"]["value"].get<double>(), 7 * 8 / 180.0, 1e-6);
+  for (const char* key : {"resolution", "classes", "holdout", "shards", "target"}) {
+    EXPECT_FALSE(config[key]["value"].is_null()) << key;
+  }
 }
 
 /// Starts a search that would take for ever and returns once it has done a step.
