@@ -12,8 +12,8 @@ namespace tunas::search {
 
 class CostTable {
  public:
-  /// From JSON in the format of search/latency/; `where` names it in errors. Error where it is
-  /// malformed or where its decisions (paths, tags, options) are not those of `space`.
+  /// From JSON (format: search/README.md, as in search/latency/); `where` names it in errors. Error
+  /// where it is malformed or where its decisions (paths, tags, options) are not those of `space`.
   static CostTable parse(const std::string& json, const std::string& where, const Space& space);
 
   double cost(const Arch& arch) const;

@@ -90,10 +90,6 @@ Finding cuda() {
   return finding;
 }
 
-Finding communication(const char* name, bool built_in, const char* remedy) {
-  return {name, built_in ? "built in" : "not built in", built_in ? "" : remedy};
-}
-
 Finding fashion_mnist() {
   try {
     const data::Records records = data::open_records("fashion-mnist", data::Split::train);
@@ -105,28 +101,16 @@ Finding fashion_mnist() {
 }
 
 std::vector<Finding> examine() {
-#ifdef TUNAS_NCCL
-  constexpr bool kNccl = true;
-#else
-  constexpr bool kNccl = false;
-#endif
-#ifdef TUNAS_GLOO
-  constexpr bool kGloo = true;
-#else
-  constexpr bool kGloo = false;
-#endif
-  return {
-      {"tunas", TUNAS_VERSION, ""},
-      {"processor", cpu_model(), ""},
-      {"instructions", name(kernels::cpu::isa()), ""},
-      cores(),
-      memory(),
-      onednn(),
-      cuda(),
-      communication("NCCL", kNccl, "several GPUs: NVIDIA's package libnccl-dev, then build again"),
-      communication("Gloo", kGloo,
-                    "several machines: Debian package libgloo-dev, then build again"),
-      fashion_mnist()};
+  return {{"tunas", TUNAS_VERSION, ""},
+          {"processor", cpu_model(), ""},
+          {"instructions", name(kernels::cpu::isa()), ""},
+          cores(),
+          memory(),
+          onednn(),
+          cuda(),
+          {"NCCL", "not used by this version", ""},
+          {"Gloo", "not used by this version", ""},
+          fashion_mnist()};
 }
 
 Exit run(const Config& config) {

@@ -1,5 +1,5 @@
 """All kernel benches of this folder, one after the other, in one file: milliseconds, GB/s and GFLOP/s of the declared
-cost, percent of the copy bandwidth measured in the same process. Nothing else should run.
+cost, percent of the bandwidth of a copy of as many bytes (1 to 128 MB), measured before it. Nothing else should run.
 
   bench/kernels/all.py --out bench/results/cpu-kernels.json [--build build]
 """
@@ -17,7 +17,7 @@ def run(program):
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         subprocess.run([program, f"--benchmark_out={file.name}", "--benchmark_out_format=json"], check=True)
         report = json.load(file)
-    context = {key: report["context"][key] for key in ("isa", "threads", "copy_gb_per_s")}
+    context = {key: report["context"][key] for key in ("isa", "threads")}
     rows = [{"kernel": b["name"].removesuffix("/real_time"), "ms": round(b["real_time"], 4),
              **{key: round(b[key], 1) for key in ("GB/s", "GFLOP/s", "%copy") if key in b}}
             for b in report["benchmarks"]]

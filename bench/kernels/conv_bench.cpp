@@ -45,24 +45,9 @@ struct Conv {
   float* channel(int i) const { return channels.get() + long{i} * forward.y.c; }
 };
 
-void add(const Problem& problem, Machine& machine, double copy) {
-  benchmark::RegisterBenchmark(problem.text.c_str(),
-                               [=, &machine](benchmark::State& state) {
-                                 const Conv data(problem);
-                                 measure(state, cost(data.forward), copy,
-                                         [&] { conv(machine.stream(), data.forward); });
-                               })
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime();
-  const std::string name = problem.text + " backward";
-  benchmark::RegisterBenchmark(name.c_str(),
-                               [=, &machine](benchmark::State& state) {
-                                 const Conv data(problem);
-                                 measure(state, cost(data.backward), copy,
-                                         [&] { conv_backward(machine.stream(), data.backward); });
-                               })
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime();
+void add(const Bench& bench) {
+  bench.add("", &Conv::forward, conv);
+  bench.add(" backward", &Conv::backward, conv_backward);
 }
 
 }  // namespace

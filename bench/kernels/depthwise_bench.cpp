@@ -52,25 +52,9 @@ struct Depthwise {
   float* channel(int i) const { return channels.get() + long{i} * forward.w.in.now; }
 };
 
-void add(const Problem& problem, Machine& machine, double copy) {
-  benchmark::RegisterBenchmark(problem.text.c_str(),
-                               [=, &machine](benchmark::State& state) {
-                                 const Depthwise data(problem);
-                                 measure(state, cost(data.forward), copy,
-                                         [&] { depthwise(machine.stream(), data.forward); });
-                               })
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime();
-  const std::string name = problem.text + " backward";
-  benchmark::RegisterBenchmark(name.c_str(),
-                               [=, &machine](benchmark::State& state) {
-                                 const Depthwise data(problem);
-                                 measure(state, cost(data.backward), copy, [&] {
-                                   depthwise_backward(machine.stream(), data.backward);
-                                 });
-                               })
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime();
+void add(const Bench& bench) {
+  bench.add("", &Depthwise::forward, depthwise);
+  bench.add(" backward", &Depthwise::backward, depthwise_backward);
 }
 
 }  // namespace

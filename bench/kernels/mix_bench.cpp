@@ -48,24 +48,9 @@ struct Mix {
   }
 };
 
-void add(const Problem& problem, Machine& machine, double copy) {
-  benchmark::RegisterBenchmark(problem.text.c_str(),
-                               [=, &machine](benchmark::State& state) {
-                                 const Mix data(problem);
-                                 measure(state, cost(data.forward), copy,
-                                         [&] { mix(machine.stream(), data.forward); });
-                               })
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime();
-  const std::string name = problem.text + " backward";
-  benchmark::RegisterBenchmark(name.c_str(),
-                               [=, &machine](benchmark::State& state) {
-                                 const Mix data(problem);
-                                 measure(state, cost(data.backward), copy,
-                                         [&] { mix_backward(machine.stream(), data.backward); });
-                               })
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime();
+void add(const Bench& bench) {
+  bench.add("", &Mix::forward, mix);
+  bench.add(" backward", &Mix::backward, mix_backward);
 }
 
 }  // namespace

@@ -65,27 +65,16 @@ struct Pointwise {
   float* channel(int i) const { return channels.get() + i * kStride; }
 };
 
-void add_both_ways(const Problem& problem, const std::string& suffix, Machine& machine,
-                   double copy) {
-  const auto add = [&](const std::string& name, auto run) {
-    benchmark::RegisterBenchmark(name.c_str(), run)->Unit(benchmark::kMillisecond)->UseRealTime();
-  };
-  add(problem.text + suffix, [=, &machine](benchmark::State& state) {
-    const Pointwise data(problem);
-    measure(state, cost(data.forward), copy, [&] { pointwise(machine.stream(), data.forward); });
-  });
-  add(problem.text + " backward" + suffix, [=, &machine](benchmark::State& state) {
-    const Pointwise data(problem);
-    measure(state, cost(data.backward), copy,
-            [&] { pointwise_backward(machine.stream(), data.backward); });
-  });
+void add_both_ways(const Bench& bench, const std::string& suffix) {
+  bench.add(suffix, &Pointwise::forward, pointwise);
+  bench.add(" backward" + suffix, &Pointwise::backward, pointwise_backward);
 }
 
-void add(const Problem& problem, Machine& machine, double copy) {
-  add_both_ways(problem, "", machine, copy);
+void add(const Bench& bench) {
+  add_both_ways(bench, "");
 #ifdef TUNAS_ONEDNN
   static Machine library(Kernels::library);
-  add_both_ways(problem, " library", library, copy);
+  add_both_ways({bench.problem, library}, " library");
 #endif
 }
 

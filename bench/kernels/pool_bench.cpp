@@ -36,24 +36,9 @@ struct Pool {
   }
 };
 
-void add(const Problem& problem, Machine& machine, double copy) {
-  benchmark::RegisterBenchmark(problem.text.c_str(),
-                               [=, &machine](benchmark::State& state) {
-                                 const Pool data(problem);
-                                 measure(state, cost(data.forward), copy,
-                                         [&] { pool(machine.stream(), data.forward); });
-                               })
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime();
-  const std::string name = problem.text + " backward";
-  benchmark::RegisterBenchmark(name.c_str(),
-                               [=, &machine](benchmark::State& state) {
-                                 const Pool data(problem);
-                                 measure(state, cost(data.backward), copy,
-                                         [&] { pool_backward(machine.stream(), data.backward); });
-                               })
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime();
+void add(const Bench& bench) {
+  bench.add("", &Pool::forward, pool);
+  bench.add(" backward", &Pool::backward, pool_backward);
 }
 
 }  // namespace

@@ -17,8 +17,8 @@ struct Update {
   Sgd plain;
   Add sum;
 
-  explicit Update(long size) : grad(size), w(size), ms(size), mom(size) {
-    const auto floats = static_cast<std::size_t>(size);
+  explicit Update(const Problem& p) : grad(p.size), w(p.size), ms(p.size), mom(p.size) {
+    const auto floats = static_cast<std::size_t>(p.size);
     rms = {floats, grad.get(), w.get(), ms.get(), mom.get()};
     plain = {floats, grad.get(), w.get(), mom.get()};
     sum = {floats, w.get(), grad.get()};
@@ -26,21 +26,16 @@ struct Update {
   }
 };
 
-void add(const Problem& problem, Machine& machine, double copy) {
-  const auto run = [=, &machine](benchmark::State& state) {
-    const Update data(problem.size);
-    if (problem.op == "rms_prop") {
-      measure(state, cost(data.rms), copy, [&] { rms_prop(machine.stream(), data.rms); });
-    } else if (problem.op == "sgd") {
-      measure(state, cost(data.plain), copy, [&] { sgd(machine.stream(), data.plain); });
-    } else {
-      require(problem.op == "add", "update_bench: '", problem.op, "' is not rms_prop, sgd or add");
-      measure(state, cost(data.sum), copy, [&] { kernels::add(machine.stream(), data.sum); });
-    }
-  };
-  benchmark::RegisterBenchmark(problem.text.c_str(), run)
-      ->Unit(benchmark::kMillisecond)
-      ->UseRealTime();
+void add(const Bench& bench) {
+  const std::string& op = bench.problem.op;
+  if (op == "rms_prop") {
+    bench.add("", &Update::rms, rms_prop);
+  } else if (op == "sgd") {
+    bench.add("", &Update::plain, sgd);
+  } else {
+    require(op == "add", "update_bench: '", op, "' is not rms_prop, sgd or add");
+    bench.add("", &Update::sum, kernels::add);
+  }
 }
 
 }  // namespace

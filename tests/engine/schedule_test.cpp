@@ -1,11 +1,11 @@
 #include "engine/schedule.h"
 
+#include <gtest/gtest.h>
+
 #include "tests/support/golden.h"
 
 namespace tunas::engine {
 namespace {
-
-using ScheduleGolden = test::Golden;
 
 TEST(Schedule, CosineWarmsUpPeaksAndEndsAtZero) {
   const Cosine curve{.peak = 2, .warmup = 4, .steps = 12};
@@ -36,8 +36,8 @@ TEST(Schedule, ExponentialIsZeroThenGrowsTenfold) {
   EXPECT_EQ((DelayedExponential{.base = 1, .delay = 5, .steps = 5}.at(5)), 1);
 }
 
-TEST_F(ScheduleGolden, CurvesAtGivenSteps) {
-  const auto values = read("golden/unit_values.json");
+TEST(ScheduleGolden, CurvesAtGivenSteps) {
+  const auto values = test::read_golden("unit_values.json");
   for (const auto& curve : values["cosine_with_warmup"]) {
     const Cosine cosine{curve["peak"], curve["warmup"], curve["max"]};
     for (std::size_t i = 0; i < curve["steps"].size(); ++i) {
@@ -56,8 +56,8 @@ TEST_F(ScheduleGolden, CurvesAtGivenSteps) {
   }
 }
 
-TEST_F(ScheduleGolden, DefaultSearch) {
-  const auto values = read("golden/unit_values.json")["default_search_schedule"];
+TEST(ScheduleGolden, DefaultSearch) {
+  const auto values = test::read_golden("unit_values.json")["default_search_schedule"];
   const std::int64_t batch = values["batch"];
   const std::int64_t steps = step_count(values["train_examples"], values["epochs"], batch);
   EXPECT_EQ(steps, values["max_step"].get<std::int64_t>());
@@ -77,8 +77,8 @@ TEST_F(ScheduleGolden, DefaultSearch) {
   }
 }
 
-TEST_F(ScheduleGolden, StandaloneSteps) {
-  const auto values = read("golden/unit_values.json")["standalone_steps"];
+TEST(ScheduleGolden, StandaloneSteps) {
+  const auto values = test::read_golden("unit_values.json")["standalone_steps"];
   const auto check = [&](const char* key, std::int64_t examples, double epochs) {
     const std::int64_t steps = step_count(examples, epochs, 4096);
     if (values[key].is_object()) {

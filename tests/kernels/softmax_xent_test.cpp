@@ -171,10 +171,8 @@ TEST(SoftmaxXent, DryStreamAddsTheFloor) {
   EXPECT_TRUE(dlogits.untouched());
 }
 
-class SoftmaxGolden : public Golden {};
-
-TEST_F(SoftmaxGolden, LabelSmoothing) {
-  const auto values = read("golden/unit_values.json");
+TEST(SoftmaxGolden, LabelSmoothing) {
+  const auto values = read_golden("unit_values.json");
   Cpu cpu;
   const auto& example = values["label_smoothing_example_3_classes"];
   const SoftmaxCase c(example["logits"].get<Values>(), 3, {example["label"].get<int>()},

@@ -126,10 +126,8 @@ TEST(Update, DryStreamAddsTheFloor) {
   EXPECT_EQ(dry_cost(add, kernels::add).bytes(), 3 * 4000);
 }
 
-class UpdateGolden : public Golden {};
-
-TEST_F(UpdateGolden, RmsPropTrace) {
-  const auto trace = read("golden/unit_values.json")["rmsprop_trace"];
+TEST(UpdateGolden, RmsPropTrace) {
+  const auto trace = read_golden("unit_values.json")["rmsprop_trace"];
   const auto& initial = trace["initial"];
   RmsPropMemory got({{initial["variable"].get<double>()},
                      {initial["mean_square"].get<double>()},

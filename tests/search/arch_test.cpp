@@ -1,13 +1,13 @@
 #include "search/arch.h"
 
+#include <gtest/gtest.h>
+
 #include "kernels/error.h"
 #include "search/locate.h"
 #include "tests/support/golden.h"
 
 namespace tunas::search {
 namespace {
-
-using ArchGolden = test::Golden;
 
 Space tiny() {
   return Space::load(std::string(TUNAS_SOURCE_DIR) + "/tests/search/spaces/tiny.json");
@@ -140,8 +140,8 @@ TEST(Counts, SmallNetworkByHand) {
   EXPECT_EQ(count(plan.layers[4]).params(), 0);  // skipped
 }
 
-TEST_F(ArchGolden, ReferenceNetworksCountExactly) {
-  const auto networks = read("golden/reference_architectures.json")["architectures"];
+TEST(ArchGolden, ReferenceNetworksCountExactly) {
+  const auto networks = test::read_golden("reference_architectures.json")["architectures"];
   for (const auto& [name, golden] : networks.items()) {
     Space space = Space::named(name);
     const Counts counts = count(resolve(space, Arch::largest(space), 224));
@@ -162,8 +162,8 @@ TEST_F(ArchGolden, ReferenceNetworksCountExactly) {
   }
 }
 
-TEST_F(ArchGolden, RandomArchitecturesCountExactly) {
-  const auto spaces = read("golden/params_macs_random.json")["spaces"];
+TEST(ArchGolden, RandomArchitecturesCountExactly) {
+  const auto spaces = test::read_golden("params_macs_random.json")["spaces"];
   for (const auto& [name, list] : spaces.items()) {
     const Space space = Space::named(name);
     for (const auto& golden : list) {

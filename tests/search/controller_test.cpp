@@ -1,5 +1,7 @@
 #include "search/controller.h"
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 
 #include "kernels/error.h"
@@ -9,7 +11,6 @@
 namespace tunas::search {
 namespace {
 
-using ControllerGolden = test::Golden;
 using Flags = std::vector<std::uint8_t>;
 
 std::vector<PolicyDecision> flat_decisions(const std::vector<int>& options) {
@@ -305,8 +306,8 @@ TEST(Controller, FindsThePlantedArchitecture) {
             0.5 * Controller(space).sample(21, 600, 0, {}).entropy);
 }
 
-TEST_F(ControllerGolden, LogProbabilitiesAndEntropies) {
-  const auto values = read("golden/unit_values.json")["controller"];
+TEST(ControllerGolden, LogProbabilitiesAndEntropies) {
+  const auto values = test::read_golden("unit_values.json")["controller"];
   const auto& uniform = values["uniform_4_decisions"];
   const std::vector<int> options = uniform["choices"];
   const Sample sample =
@@ -341,8 +342,8 @@ TEST_F(ControllerGolden, LogProbabilitiesAndEntropies) {
   }
 }
 
-TEST_F(ControllerGolden, GradientExample) {
-  const auto example = read("golden/unit_values.json")["controller"]["grad_example"];
+TEST(ControllerGolden, GradientExample) {
+  const auto example = test::read_golden("unit_values.json")["controller"]["grad_example"];
   const std::vector<double> logits = example["logits"];
   Controller controller = at_logits(flat_decisions({3}), {logits});
   ControllerState state = controller.state();
@@ -358,8 +359,8 @@ TEST_F(ControllerGolden, GradientExample) {
   }
 }
 
-TEST_F(ControllerGolden, AdamTrace) {
-  const auto trace = read("golden/unit_values.json")["controller_adam_trace"];
+TEST(ControllerGolden, AdamTrace) {
+  const auto trace = test::read_golden("unit_values.json")["controller_adam_trace"];
   const AdamVariant adam{trace["beta2"], trace["epsilon"]};
   double variable = 0, v = 0;
   std::int64_t t = 0;
@@ -376,8 +377,8 @@ TEST_F(ControllerGolden, AdamTrace) {
   }
 }
 
-TEST_F(ControllerGolden, DebiasedAverage) {
-  const auto values = read("golden/unit_values.json");
+TEST(ControllerGolden, DebiasedAverage) {
+  const auto values = test::read_golden("unit_values.json");
   for (const char* key : {"debiased_moving_average", "debiased_moving_average_095"}) {
     DebiasedAverage average{values[key]["momentum"]};
     for (std::size_t i = 0; i < values[key]["inputs"].size(); ++i) {

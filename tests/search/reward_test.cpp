@@ -1,12 +1,12 @@
 #include "search/reward.h"
 
+#include <gtest/gtest.h>
+
 #include "kernels/error.h"
 #include "tests/support/golden.h"
 
 namespace tunas::search {
 namespace {
-
-using RewardGolden = test::Golden;
 
 double reward(RewardKind kind, const nlohmann::json& c) {
   const Reward r{kind, c["target"], c["exponent"]};
@@ -36,8 +36,8 @@ TEST(Reward, Names) {
   }
 }
 
-TEST_F(RewardGolden, Values) {
-  const auto values = read("golden/unit_values.json");
+TEST(RewardGolden, Values) {
+  const auto values = test::read_golden("unit_values.json");
   auto cases = values["reward_more"];
   cases.push_back(values["reward"]);
   for (const auto& c : cases) {
