@@ -76,7 +76,7 @@ struct GemmLoops {
   void (*pack)(const Pack& args, int panel);
   void (*multiply)(const Multiply& args);
   void (*multiply_transposed)(const MultiplyTransposed& args);
-  /// Bias and sums of a product that lies in c without them.
+  /// Bias and sums of a product that lies in c without them; of our own loops only, for the twin.
   void (*finish)(const Multiply& args);
 };
 

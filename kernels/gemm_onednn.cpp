@@ -46,10 +46,8 @@ void multiply_transposed(const MultiplyTransposed& args) {
         args.how == Write::accumulate ? 1 : 0, args.c, args.ldc);
 }
 
-void finish(const Multiply& args) { gemm_loops().finish(args); }
-
 }  // namespace
 
-extern const GemmLoops gemm_onednn = {kPanels, pack, multiply, multiply_transposed, finish};
+extern const GemmLoops gemm_onednn = {kPanels, pack, multiply, multiply_transposed, nullptr};
 
 }  // namespace tunas::kernels::cpu

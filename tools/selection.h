@@ -35,9 +35,6 @@ std::vector<Option> join(std::vector<Option> first, const std::vector<std::vecto
 search::Space open_space(const std::string& name);
 /// `space` as --width and --small-images change it.
 search::Space variant(const search::Space& space, const Config& config);
-/// The same of a network, which then has no place in the space it was chosen from.
-struct Network;
-Network variant(const Network& network, const Config& config);
 /// --resolution, a multiple of 8; otherwise the space's own.
 int resolution(const Config& config, const search::Space& space);
 
@@ -48,6 +45,8 @@ struct Network {
 };
 
 Network choose(const search::Space& space, const search::Arch& arch);
+/// `network` as --width and --small-images change it; it then has no place in a space any more.
+Network variant(const Network& network, const Config& config);
 /// A reference network, with its place in a published space where it has one.
 Network named_network(const std::string& name);
 /// An arch.json, or a space file with one point. Error(Exit::data) naming the file.

@@ -11,9 +11,13 @@
 namespace tunas::tools {
 namespace {
 
-/// --steps, unless --epochs was given by a higher rank; of equal ranks --steps, which says more.
+/// Whether --steps decides, not --epochs: unless that has a higher rank; of equal ranks steps.
+bool by_steps(const Config& config) {
+  return config.has("steps") && !config.outranks("epochs", "steps");
+}
+
 std::int64_t count_steps(const Config& config, std::int64_t examples) {
-  if (config.has("steps") && !config.outranks("epochs", "steps")) return config.integer("steps");
+  if (by_steps(config)) return config.integer("steps");
   return engine::step_count(examples, config.number("epochs"), config.integer("batch-size"));
 }
 
@@ -80,9 +84,9 @@ Steps plan_steps(Config& config, const Recipe& small, int small_shards, std::int
           " equal shards; change --batch-size or --shards");
   require(steps.steps > 0, config.text("epochs"), " epochs of ", examples, " images are less than ",
           "one step of ", steps.batch, "; use a smaller --batch-size or more --epochs");
-  config.replace("steps", std::to_string(steps.steps),
-                 config.has("steps") ? config.from("steps") : "--epochs");
-  config.replace("epochs", fmt::format("{}", steps.epochs), config.from("epochs"));
+  const std::string from = config.from(by_steps(config) ? "steps" : "epochs");
+  config.replace("steps", std::to_string(steps.steps), from);
+  config.replace("epochs", fmt::format("{}", steps.epochs), from);
   return steps;
 }
 
