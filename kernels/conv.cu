@@ -16,7 +16,7 @@ constexpr int kThreads = 256, kPack = 8, kColumns = 4, kBlocks = 1056;
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     conv_kernel(ConvForward a, Cut cut, int items, float* partial) {
-  extern __shared__ __align__(16) float filter[];
+  auto* filter = dynamic_shared<float>();
   __shared__ float buffer[kBatch * kThreads];
   const int k = a.w.k, c = a.y.c, taps = k * k * 4, width = a.image.w;
   for (int e = static_cast<int>(threadIdx.x); e < taps * c; e += cut.threads()) {

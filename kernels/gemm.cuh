@@ -7,7 +7,7 @@
 // A or B; read `across`, its lines are values of K and its columns the rows of A or B.
 #pragma once
 
-#include "kernels/mma.cuh"
+#include "kernels/ptx.cuh"
 #include "kernels/reduce.cuh"
 
 namespace tunas::kernels {

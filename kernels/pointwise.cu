@@ -24,8 +24,7 @@ template <int kColumns>
 __global__ void __launch_bounds__(kGemmThreads, 2)
     pointwise_kernel(SourceOperand u, WeightOperand w, PointwiseOutput out) {
   using Tile = FinishedTile<kColumns>;
-  extern __shared__ __align__(16) char shared[];
-  auto* tile = reinterpret_cast<float*>(shared);
+  auto* tile = dynamic_shared<float>();
   const int first = static_cast<int>(blockIdx.x) * kColumns;
   const int channel = first + Tile::lane() * kGemmPack;
   const bool idle = channel >= out.c;
@@ -39,7 +38,7 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
     Accumulators<kColumns> acc;
     acc.clear();
     gemm.run(t * kGemmRows, t + step < tiles ? (t + step) * kGemmRows : -1, first, 0, w.width,
-             reinterpret_cast<bf16*>(shared), acc);
+             dynamic_shared<bf16>(), acc);
     Tile::write(acc, tile);
     if (t == t0) {
       if (threadIdx.x < kColumns) pivots[threadIdx.x] = tile[threadIdx.x];

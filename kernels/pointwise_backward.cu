@@ -24,8 +24,7 @@ template <int kColumns>
 __global__ void __launch_bounds__(kGemmThreads, 2)
     dgrad_kernel(IncomingOperand dy, WeightOperand w, Source x, SourceGrad dx, float* partial) {
   using Tile = FinishedTile<kColumns>;
-  extern __shared__ __align__(16) char shared[];
-  auto* tile = reinterpret_cast<float*>(shared);
+  auto* tile = dynamic_shared<float>();
   const int first = static_cast<int>(blockIdx.x) * kColumns, c = w.width;
   const bool idle = first + Tile::lane() * kGemmPack >= c;
   const int channel = idle ? 0 : first + Tile::lane() * kGemmPack;
@@ -37,7 +36,7 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
     Accumulators<kColumns> acc;
     acc.clear();
     gemm.run(t * kGemmRows, t + step < tiles ? (t + step) * kGemmRows : -1, first, 0, dy.width,
-             reinterpret_cast<bf16*>(shared), acc);
+             dynamic_shared<bf16>(), acc);
     Tile::write(acc, tile);
     const Reader<kGemmPack> reader(x, channel);
     GradWriter<bf16, kGemmPack> writer(dx, channel);
@@ -76,7 +75,6 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
 template <int kColumns>
 __global__ void __launch_bounds__(kGemmThreads, 2)
     wgrad_kernel(IncomingOperand dy, SourceOperand u, int out, int rows_each, float* partial) {
-  extern __shared__ __align__(16) char shared[];
   const int begin = static_cast<int>(blockIdx.z) * rows_each, rows = dy.lines;
   const int end = begin + rows_each < rows ? begin + rows_each : rows;
   const int o0 = static_cast<int>(blockIdx.y) * kGemmRows;
@@ -85,7 +83,7 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   acc.clear();
   dy.lines = u.lines = end;
   WgradGemm<kColumns> gemm(dy, u, o0, i0, begin);
-  gemm.run(o0, -1, i0, begin, end, reinterpret_cast<bf16*>(shared), acc);
+  gemm.run(o0, -1, i0, begin, end, dynamic_shared<bf16>(), acc);
   float* to = partial + static_cast<long>(blockIdx.z) * out * u.width;
   acc.each([&](int row, int column, float v0, float v1) {
     if (o0 + row >= out || i0 + column >= u.width) return;

@@ -3,22 +3,13 @@
 #pragma once
 
 #include "kernels/pack.cuh"
+#include "kernels/ptx.cuh"
 #include "kernels/source.h"
 
 namespace tunas::kernels {
 
 __device__ inline float hard_sigmoid_of(float z) { return __saturatef(z * (1.0f / 6.0f) + 0.5f); }
 __device__ inline float sigmoid_of(float z) { return __fdividef(1.0f, 1.0f + __expf(-z)); }
-
-/// max(z, 0) and min(z, 6), but NaN stays NaN, so that a diverged network shows itself.
-__device__ inline float relu_of(float z) {
-  asm("max.NaN.f32 %0, %0, 0f00000000;" : "+f"(z));
-  return z;
-}
-__device__ inline float at_most_6(float z) {
-  asm("min.NaN.f32 %0, %0, 0f40C00000;" : "+f"(z));
-  return z;
-}
 
 /// v <- act(v). The switch stands outside the loop: give it as many values at once as there are.
 template <int N>

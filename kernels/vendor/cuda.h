@@ -28,7 +28,14 @@ struct Shape {
   std::size_t shared = 0;  // bytes, dynamic
 };
 
-/// The one place with chevrons. Throws as check does.
+/// The dynamic shared memory of a block.
+template <class T>
+__device__ inline T* dynamic_shared() {
+  extern __shared__ __align__(16) char shared_bytes[];
+  return reinterpret_cast<T*>(shared_bytes);
+}
+
+/// The one place that launches. Throws as check does.
 template <class... Parameters, class... Args>
 void launch(const CudaContext& context, const char* name, void (*kernel)(Parameters...),
             const Shape& shape, const Args&... args) {
@@ -37,8 +44,12 @@ void launch(const CudaContext& context, const char* name, void (*kernel)(Paramet
                                static_cast<int>(shape.shared)),
           name);
   }
-  kernel<<<shape.grid, shape.block, shape.shared, context.stream>>>(args...);
-  check(cudaGetLastError(), name);
+  cudaLaunchConfig_t config = {};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared;
+  config.stream = context.stream;
+  check(cudaLaunchKernelEx(&config, kernel, args...), name);
   if (context.synchronise) check(cudaStreamSynchronize(context.stream), name);
 }
 

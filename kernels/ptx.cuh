@@ -1,12 +1,20 @@
-// Tensor cores, wrapped: the only inline assembly of the matrix kernels.
-//
-// D[16][8] += A[16][16]*B[16][8], bf16 in, float out, one warp. Lane l holds of D rows l/4 and
-// l/4 + 8, columns 2*(l%4) and the next one.
+// Instructions that C++ has no word for: the only inline assembly. tests/emulation has a file of
+// the same name that computes the same.
 #pragma once
 
-#include "kernels/pack.cuh"
+#include "kernels/vendor/cuda.h"
 
 namespace tunas::kernels {
+
+/// max(z, 0) and min(z, 6), but NaN stays NaN, so that a diverged network shows itself.
+__device__ inline float relu_of(float z) {
+  asm("max.NaN.f32 %0, %0, 0f00000000;" : "+f"(z));
+  return z;
+}
+__device__ inline float at_most_6(float z) {
+  asm("min.NaN.f32 %0, %0, 0f40C00000;" : "+f"(z));
+  return z;
+}
 
 /// Four 8x8 matrices of bf16 from shared memory; lane 8*j + r gives the address of row r of
 /// matrix j. Transposed: every matrix is turned on the way.
@@ -26,6 +34,8 @@ __device__ inline void load_matrices(unsigned (&v)[4], const bf16* row) {
   }
 }
 
+/// D[16][8] += A[16][16]*B[16][8], bf16 in, float out, one warp. Lane l holds of D rows l/4 and
+/// l/4 + 8, columns 2*(l%4) and the next one.
 __device__ inline void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0,
                                     unsigned b1) {
   asm volatile(
