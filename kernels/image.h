@@ -33,7 +33,7 @@ namespace kernels {
 
 struct Image {
   const std::uint8_t* pixels = nullptr;
-  const Crop* crops = nullptr;  // out.n of them
+  const Crop* crops = nullptr;  // out.n of them; on CUDA both lie in device memory, unchecked
   Resample resample = Resample::legacy_bicubic;
   float mean[3] = {123.675f, 116.28f, 103.53f};  // on the 0..255 scale
   float std[3] = {58.395f, 57.12f, 57.375f};
