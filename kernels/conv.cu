@@ -6,6 +6,7 @@
 // channels and visits the pixels of its slot; dy is made on load. Partials [chunk][out*k*k*4].
 #include "kernels/conv.h"
 
+#include "kernels/library.h"
 #include "kernels/reduce.cuh"
 
 namespace tunas::kernels::cuda {
@@ -128,6 +129,7 @@ void conv(CudaContext& context, const ConvForward& args) {
   const Tensor& y = args.y;
   require(args.w.type == args.image.type && y.type == args.image.type,
           "conv on CUDA takes image, weights and output of one type");
+  if (library::conv(context, args)) return;
   const Cut cut = cut_channels(y.c, kPack, kThreads);
   const int items = y.n * y.h * ceil_div(y.w, kColumns);
   const int chunks = cut.chunks(items, kBlocks);
@@ -143,6 +145,7 @@ void conv(CudaContext& context, const ConvForward& args) {
 }
 
 void conv_backward(CudaContext& context, const ConvBackward& args) {
+  if (library::conv_backward(context, args)) return;
   const Tensor& dz = args.dy.dz;
   const int taps = args.w.k * args.w.k;
   const Cut cut = cut_channels(taps * dz.c / kPack, 1, kThreads);

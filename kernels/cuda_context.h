@@ -4,10 +4,13 @@
 
 #include <cstddef>
 
+#include "kernels/stream.h"
+
 struct CUstream_st;
-struct cublasLtContext;
 
 namespace tunas {
+
+struct CudaLibraries;  // of kernels/vendor/libraries.h
 
 /// Scratch memory holds partial sums; kernels cut work into chunks that depend on the shape only,
 /// never on `multiprocessors`, so that results are the same on every card.
@@ -16,8 +19,9 @@ struct CudaContext {
   char* workspace = nullptr;  // device memory, aligned to 256 bytes
   std::size_t workspace_bytes = 0;
   int multiprocessors = 0;
-  cublasLtContext* blas = nullptr;  // null: own kernels only
-  bool synchronise = false;         // wait after each kernel, so that a failure names it
+  bool synchronise = false;  // wait after each kernel, so that a failure names it
+  Kernels kernels = Kernels::automatic;
+  CudaLibraries* libraries = nullptr;  // null: own kernels only
 
   static constexpr std::size_t kWorkspaceBytes = std::size_t{96} << 20;
 };

@@ -3,6 +3,7 @@
 // registers (M = ceil(k/stride) of them); the oldest is finished, stored and shifted out.
 // Leaves the moments of each block and channel, [chunks][4][c], merged by a second kernel.
 #include "kernels/depthwise.cuh"
+#include "kernels/library.h"
 
 namespace tunas::kernels::cuda {
 namespace {
@@ -154,6 +155,7 @@ __global__ void __launch_bounds__(kStripThreads, 3)
 void depthwise(CudaContext& context, const DepthwiseForward& args) {
   require(!args.x.gate, "depthwise on CUDA takes no gated source; write it out with mix first");
   require(args.w.type == args.x.y.type, "depthwise on CUDA takes weights of the type of x");
+  if (library::depthwise(context, args)) return;
   with_type(args.x.y.type, [&](auto t) {
     with_window(args.w.k, args.stride, [&](auto k, auto s) {
       using T = decltype(t);

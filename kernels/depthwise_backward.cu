@@ -9,6 +9,7 @@
 // of a cell row, and each pixel of x is read and each of dx written by one thread only. dy is made
 // of dz and y on load. Each block leaves [k*k + 2][c] sums (dw, S1, S2), added by a second kernel.
 #include "kernels/depthwise.cuh"
+#include "kernels/library.h"
 
 namespace tunas::kernels::cuda {
 namespace {
@@ -204,6 +205,7 @@ __global__ void __launch_bounds__(kStripThreads, K == 5 && S == 2 ? 3 : 2)
 void depthwise_backward(CudaContext& context, const DepthwiseBackward& args) {
   require(!args.x.gate, "depthwise on CUDA takes no gated source; write it out with mix first");
   require(args.w.type == args.x.y.type, "depthwise on CUDA takes weights of the type of x");
+  if (library::depthwise_backward(context, args)) return;
   const Tensor& x = args.x.y;
   with_type(x.type, [&](auto t) {
     with_window(args.w.k, args.stride, [&](auto k, auto s) {

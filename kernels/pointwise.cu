@@ -1,28 +1,31 @@
-// Pointwise forward (pointwise.h) on tensor cores: A is the source, normalised, activated and gated
-// on load, B the filter's prefix. A block keeps its columns and takes row tiles in turn, so that
-// it leaves the moments of a channel once, [blocks][4][c], merged by a second kernel.
+// Pointwise forward (pointwise.h), bf16 on tensor cores, float without them (gemm.cuh): A is the
+// source, normalised, activated and gated on load, B the filter's prefix. A block keeps its columns
+// and takes row tiles in turn, so that it leaves the moments of a channel once, [blocks][4][c],
+// merged by a second kernel. The output is stored as it is accumulated where y is float.
 #include "kernels/pointwise.h"
 
 #include "kernels/gemm.cuh"
+#include "kernels/library.h"
 
 namespace tunas::kernels::cuda {
 namespace {
 
 constexpr int kBlocks = 528;
 
-template <int kColumns>
-using ForwardGemm = Gemm<SourceOperand, Order::along, WeightOperand, Order::along, kColumns>;
+template <class T, int kColumns>
+using ForwardGemm = Gemm<SourceOperand<T>, Order::along, WeightOperand<T>, Order::along, kColumns>;
 
+template <class Y>
 struct PointwiseOutput {
-  bf16* y;
+  Y* y;
   const float* bias;
   int c, used;  // stored and computed columns
   float* partial;
 };
 
-template <int kColumns>
+template <class T, class Y, int kColumns>
 __global__ void __launch_bounds__(kGemmThreads, 2)
-    pointwise_kernel(SourceOperand u, WeightOperand w, PointwiseOutput out) {
+    pointwise_kernel(SourceOperand<T> u, WeightOperand<T> w, PointwiseOutput<Y> out) {
   using Tile = FinishedTile<kColumns>;
   auto* tile = dynamic_shared<float>();
   const int first = static_cast<int>(blockIdx.x) * kColumns;
@@ -33,12 +36,12 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   float count = 0;
   const int tiles = (u.lines + kGemmRows - 1) / kGemmRows, step = static_cast<int>(gridDim.y);
   const int t0 = static_cast<int>(blockIdx.y);
-  ForwardGemm<kColumns> gemm(u, w, t0 * kGemmRows, first, 0);
+  ForwardGemm<T, kColumns> gemm(u, w, t0 * kGemmRows, first, 0);
   for (int t = t0; t < tiles; t += step) {
     Accumulators<kColumns> acc;
     acc.clear();
     gemm.run(t * kGemmRows, t + step < tiles ? (t + step) * kGemmRows : -1, first, 0, w.width,
-             dynamic_shared<bf16>(), acc);
+             dynamic_shared<T>(), acc);
     Tile::write(acc, tile);
     if (t == t0) {
       if (threadIdx.x < kColumns) pivots[threadIdx.x] = tile[threadIdx.x];
@@ -89,14 +92,11 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   }
 }
 
-}  // namespace
-
-void pointwise(CudaContext& context, const PointwiseForward& args) {
+template <class T, class Y>
+void forward(CudaContext& context, const PointwiseForward& args) {
   const Tensor& x = args.x.y;
   const Tensor& y = args.y;
-  require(x.type == DType::bf16 && y.type == DType::bf16 && args.w.type == DType::bf16,
-          "pointwise on CUDA takes bf16 tensors and weights");
-  with_columns(y.c, [&](auto columns) {
+  with_columns<T>(y.c, [&](auto columns) {
     const int across = ceil_div(y.c, columns());
     const int tiles = ceil_div(x.rows(), kGemmRows);
     const int limit = larger(kBlocks / across, 1);
@@ -104,16 +104,28 @@ void pointwise(CudaContext& context, const PointwiseForward& args) {
     float* partial = args.moments.mean
                          ? scratch(context, static_cast<std::size_t>(down) * kMomentRows * y.c)
                          : nullptr;
-    const SourceOperand u{args.x, static_cast<int>(x.rows()), x.c, x.h * x.w};
-    const WeightOperand w{static_cast<const bf16*>(args.w.data), args.w.out.now, args.w.in.now,
-                          args.w.in.max};
-    const PointwiseOutput out{static_cast<bf16*>(y.data), args.bias, y.c, args.w.out.now, partial};
+    const SourceOperand<T> u{args.x, static_cast<int>(x.rows()), x.c, x.h * x.w};
+    const WeightOperand<T> w{static_cast<const T*>(args.w.data), args.w.out.now, args.w.in.now,
+                             args.w.in.max};
+    const PointwiseOutput<Y> out{static_cast<Y*>(y.data), args.bias, y.c, args.w.out.now, partial};
     constexpr int kBytes =
-        larger(ForwardGemm<columns()>::kSharedBytes, FinishedTile<columns()>::kBytes);
-    launch(context, "pointwise", pointwise_kernel<columns()>,
+        larger(ForwardGemm<T, columns()>::kSharedBytes, FinishedTile<columns()>::kBytes);
+    launch(context, "pointwise", pointwise_kernel<T, Y, columns()>,
            {dim3(across, down), dim3(kGemmThreads), kBytes}, u, w, out);
     if (partial) merge_moments(context, partial, down, y.c, args.moments);
   });
+}
+
+}  // namespace
+
+void pointwise(CudaContext& context, const PointwiseForward& args) {
+  const DType type = args.x.y.type;
+  require(args.w.type == type, "pointwise on CUDA takes a source and weights of one type");
+  require(args.y.type == type || args.y.type == DType::f32,
+          "pointwise on CUDA leaves bf16 only where it read bf16");
+  if (library::pointwise(context, args)) return;
+  if (type == DType::f32) return forward<float, float>(context, args);
+  with_type(args.y.type, [&](auto y) { forward<bf16, decltype(y)>(context, args); });
 }
 
 }  // namespace tunas::kernels::cuda

@@ -7,6 +7,10 @@
 // w is the prefix [out.now][in.now] of [out.max][in.max]. Weight gradients always add: the store
 // is zeroed once a shard; elements beyond the prefix are never touched. out.now may be any size
 // (the classifier) when y's width is round_up_8(out.now): the extra columns are written as zero.
+//
+// On CUDA x, w and dz are of one type, bf16 or f32; y of bf16 operands may be f32 (the logits,
+// which bf16 would round before the softmax), while their dz is bf16 again.
+//
 // Floor: forward rows*(in + out) elements; backward reads dz, y, x and writes dx: 2*(in + out).
 // Sums over rows: chunks of rows that depend on the shape only, added in order.
 #pragma once

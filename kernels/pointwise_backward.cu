@@ -1,4 +1,4 @@
-// Pointwise backward (pointwise.h) on tensor cores, two products:
+// Pointwise backward (pointwise.h), two products (gemm.cuh), of bf16 on tensor cores:
 //
 //   dgrad  du = dy*w      A: dy, made of dz and y on load; the epilogue makes dz of the input
 //   wgrad  dw = dy^T*u    K is the rows, cut into chunks; partials [chunk][out][in] added in order
@@ -7,6 +7,7 @@
 // one kernel for both is the next rung. A gated source costs one more pass over du and x, which
 // sums dgate per image and multiplies du by the gate in place.
 #include "kernels/gemm.cuh"
+#include "kernels/library.h"
 #include "kernels/pointwise.h"
 #include "kernels/rows.cuh"
 
@@ -15,14 +16,16 @@ namespace {
 
 constexpr int kBlocks = 528, kWgradBlocks = 264;
 
-template <int kColumns>
-using DgradGemm = Gemm<IncomingOperand, Order::along, WeightOperand, Order::across, kColumns>;
-template <int kColumns>
-using WgradGemm = Gemm<IncomingOperand, Order::across, SourceOperand, Order::across, kColumns>;
+template <class T, int kColumns>
+using DgradGemm = Gemm<IncomingOperand<T>, Order::along, WeightOperand<T>, Order::across, kColumns>;
+template <class T, int kColumns>
+using WgradGemm =
+    Gemm<IncomingOperand<T>, Order::across, SourceOperand<T>, Order::across, kColumns>;
 
-template <int kColumns>
+template <class T, int kColumns>
 __global__ void __launch_bounds__(kGemmThreads, 2)
-    dgrad_kernel(IncomingOperand dy, WeightOperand w, Source x, SourceGrad dx, float* partial) {
+    dgrad_kernel(IncomingOperand<T> dy, WeightOperand<T> w, Source x, SourceGrad dx,
+                 float* partial) {
   using Tile = FinishedTile<kColumns>;
   auto* tile = dynamic_shared<float>();
   const int first = static_cast<int>(blockIdx.x) * kColumns, c = w.width;
@@ -31,15 +34,15 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   float s1[kGemmPack] = {}, s2[kGemmPack] = {};
   const int tiles = (dy.lines + kGemmRows - 1) / kGemmRows, step = static_cast<int>(gridDim.y);
   const int t0 = static_cast<int>(blockIdx.y);
-  DgradGemm<kColumns> gemm(dy, w, t0 * kGemmRows, first, 0);
+  DgradGemm<T, kColumns> gemm(dy, w, t0 * kGemmRows, first, 0);
   for (int t = t0; t < tiles; t += step) {
     Accumulators<kColumns> acc;
     acc.clear();
     gemm.run(t * kGemmRows, t + step < tiles ? (t + step) * kGemmRows : -1, first, 0, dy.width,
-             dynamic_shared<bf16>(), acc);
+             dynamic_shared<T>(), acc);
     Tile::write(acc, tile);
     const Reader<kGemmPack> reader(x, channel);
-    GradWriter<bf16, kGemmPack> writer(dx, channel);
+    GradWriter<T, kGemmPack> writer(dx, channel);
 #pragma unroll 2
     for (int r = Tile::slot(); r < kGemmRows; r += Tile::kSlots) {
       if (t * kGemmRows + r >= dy.lines || idle) break;
@@ -49,7 +52,7 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
       if (x.gate) {
         store(writer.dz + row * c + channel, du);
       } else {
-        load(static_cast<const bf16*>(x.y.data) + row * c + channel, y);
+        load(static_cast<const T*>(x.y.data) + row * c + channel, y);
         writer.put(row * c + channel, reader, y, du);
       }
     }
@@ -72,9 +75,10 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   sum_slots(s2, tile, Tile::kLanes, Tile::kSlots, emit(1));
 }
 
-template <int kColumns>
+template <class T, int kColumns>
 __global__ void __launch_bounds__(kGemmThreads, 2)
-    wgrad_kernel(IncomingOperand dy, SourceOperand u, int out, int rows_each, float* partial) {
+    wgrad_kernel(IncomingOperand<T> dy, SourceOperand<T> u, int out, int rows_each,
+                 float* partial) {
   const int begin = static_cast<int>(blockIdx.z) * rows_each, rows = dy.lines;
   const int end = begin + rows_each < rows ? begin + rows_each : rows;
   const int o0 = static_cast<int>(blockIdx.y) * kGemmRows;
@@ -82,8 +86,8 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   Accumulators<kColumns> acc;
   acc.clear();
   dy.lines = u.lines = end;
-  WgradGemm<kColumns> gemm(dy, u, o0, i0, begin);
-  gemm.run(o0, -1, i0, begin, end, dynamic_shared<bf16>(), acc);
+  WgradGemm<T, kColumns> gemm(dy, u, o0, i0, begin);
+  gemm.run(o0, -1, i0, begin, end, dynamic_shared<T>(), acc);
   float* to = partial + static_cast<long>(blockIdx.z) * out * u.width;
   acc.each([&](int row, int column, float v0, float v1) {
     if (o0 + row >= out || i0 + column >= u.width) return;
@@ -92,14 +96,15 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
 }
 
 /// dgate[n][c] = sum over pixels of du*a, and du <- du*gate in place; one block an image.
+template <class T>
 __global__ void __launch_bounds__(kRowThreads)
     gate_pass_kernel(Source x, SourceGrad dx, RowCut rows) {
   __shared__ float buffer[kBatch * kRowThreads];
   const RowSpan span(rows);
   const int c = rows.c, channel = span.channel < c ? span.channel : 0;
   const Reader<kRowPack> reader(x, channel);
-  const auto* y = static_cast<const bf16*>(x.y.data);
-  auto* dz = static_cast<bf16*>(dx.dz.data);
+  const auto* y = static_cast<const T*>(x.y.data);
+  auto* dz = static_cast<T*>(dx.dz.data);
   float gate[kRowPack], sum[kRowPack] = {};
   load(x.gate + static_cast<long>(span.image) * c + channel, gate);
 #pragma unroll 4
@@ -124,6 +129,7 @@ __global__ void __launch_bounds__(kRowThreads)
 }
 
 /// dbias partials: the sum of dy over a chunk of rows.
+template <class T>
 __global__ void __launch_bounds__(kRowThreads)
     bias_kernel(Incoming dy, RowCut rows, float* partial) {
   __shared__ float buffer[kBatch * kRowThreads];
@@ -133,8 +139,8 @@ __global__ void __launch_bounds__(kRowThreads)
   float sum[kRowPack] = {};
   for (long row = span.begin + span.slot; row < span.end; row += rows.cut.slots) {
     float dz[kRowPack], y[kRowPack] = {};
-    load(static_cast<const bf16*>(dy.dz.data) + row * c + channel, dz);
-    if (dy.ca) load(static_cast<const bf16*>(dy.y.data) + row * c + channel, y);
+    load(static_cast<const T*>(dy.dz.data) + row * c + channel, dz);
+    if (dy.ca) load(static_cast<const T*>(dy.y.data) + row * c + channel, y);
 #pragma unroll
     for (int i = 0; i < kRowPack; ++i) sum[i] += reader.value(i, dz[i], y[i]);
   }
@@ -145,48 +151,53 @@ __global__ void __launch_bounds__(kRowThreads)
   });
 }
 
-void dgrad(CudaContext& context, const PointwiseBackward& args, const IncomingOperand& dy) {
+template <class T>
+void dgrad(CudaContext& context, const PointwiseBackward& args, const IncomingOperand<T>& dy) {
   const int c = args.w.in.now;
   const bool sums_wanted = args.dx.mean && !args.x.gate;
-  with_columns(c, [&](auto columns) {
+  with_columns<T>(c, [&](auto columns) {
     const int across = ceil_div(c, columns());
     const int tiles = ceil_div(dy.lines, kGemmRows);
     const int down = ceil_div(tiles, ceil_div(tiles, larger(kBlocks / across, 1)));
     float* partial =
         sums_wanted ? scratch(context, static_cast<std::size_t>(down) * 2 * c) : nullptr;
-    const WeightOperand w{static_cast<const bf16*>(args.w.data), args.w.out.now, c, args.w.in.max};
+    const WeightOperand<T> w{static_cast<const T*>(args.w.data), args.w.out.now, c, args.w.in.max};
     constexpr int kBytes =
-        larger(DgradGemm<columns()>::kSharedBytes, FinishedTile<columns()>::kBytes);
-    launch(context, "pointwise dgrad", dgrad_kernel<columns()>,
+        larger(DgradGemm<T, columns()>::kSharedBytes, FinishedTile<columns()>::kBytes);
+    launch(context, "pointwise dgrad", dgrad_kernel<T, columns()>,
            {dim3(across, down), dim3(kGemmThreads), kBytes}, dy, w, args.x, args.dx, partial);
     if (!sums_wanted) return;
     OrderedSums sums;
     add_source_sums(sums, args.dx, partial, down, 2L * c, c);
     add_in_order(context, sums);
   });
-  if (!args.x.gate) return;
+}
+
+template <class T>
+void gate_pass(CudaContext& context, const PointwiseBackward& args) {
   const Tensor& x = args.x.y;
   RowCut rows = cut_rows(x.rows(), x.c, x.n);
   rows.parts = 1;
-  launch(context, "gate pass", gate_pass_kernel, rows.shape(), args.x, args.dx, rows);
+  launch(context, "gate pass", gate_pass_kernel<T>, rows.shape(), args.x, args.dx, rows);
 }
 
-void wgrad(CudaContext& context, const PointwiseBackward& args, const IncomingOperand& dy) {
+template <class T>
+void wgrad(CudaContext& context, const PointwiseBackward& args, const IncomingOperand<T>& dy) {
   const int in = args.w.in.now, out = args.w.out.now;
-  const SourceOperand u{args.x, dy.lines, in, args.x.y.h * args.x.y.w};
-  with_columns(in, [&](auto columns) {
+  const SourceOperand<T> u{args.x, dy.lines, in, args.x.y.h * args.x.y.w};
+  with_columns<T>(in, [&](auto columns) {
     const int tiles = ceil_div(in, columns()) * ceil_div(out, kGemmRows);
     const std::size_t size = static_cast<std::size_t>(in) * out;
     const auto fit = static_cast<int>(context.workspace_bytes / sizeof(float) / size);
     int chunks = larger(kWgradBlocks / tiles, 1);
     if (chunks > fit) chunks = fit;
-    const int depth = ceil_div(ceil_div(dy.lines, kGemmDepth), larger(chunks, 1));
-    chunks = ceil_div(dy.lines, depth * kGemmDepth);
+    const int depth = ceil_div(ceil_div(dy.lines, kGemmDepth<T>), larger(chunks, 1));
+    chunks = ceil_div(dy.lines, depth * kGemmDepth<T>);
     float* partial = scratch(context, chunks * size);
-    launch(context, "pointwise wgrad", wgrad_kernel<columns()>,
+    launch(context, "pointwise wgrad", wgrad_kernel<T, columns()>,
            {dim3(ceil_div(in, columns()), ceil_div(out, kGemmRows), chunks), dim3(kGemmThreads),
-            WgradGemm<columns()>::kSharedBytes},
-           dy, u, out, depth * kGemmDepth, partial);
+            WgradGemm<T, columns()>::kSharedBytes},
+           dy, u, out, depth * kGemmDepth<T>, partial);
     OrderedSum dw{partial, chunks, static_cast<long>(size), out, in, args.dw.in.max, args.dw.f32()};
     if (args.decay != 0) {
       dw.w = args.w.data;
@@ -199,24 +210,35 @@ void wgrad(CudaContext& context, const PointwiseBackward& args, const IncomingOp
   });
 }
 
+template <class T>
+void bias_grad(CudaContext& context, const PointwiseBackward& args) {
+  const Tensor& dz = args.dy.dz;
+  const RowCut rows = cut_rows(dz.rows(), dz.c);
+  float* partial = scratch(context, static_cast<std::size_t>(rows.chunks()) * dz.c);
+  launch(context, "bias gradient", bias_kernel<T>, rows.shape(), args.dy, rows, partial);
+  OrderedSums sums;
+  sums.add({partial, rows.chunks(), dz.c, 1, args.w.out.now, args.w.out.now, args.dbias});
+  add_in_order(context, sums);
+}
+
 }  // namespace
 
 void pointwise_backward(CudaContext& context, const PointwiseBackward& args) {
   const Tensor& dz = args.dy.dz;
-  require(dz.type == DType::bf16 && args.x.y.type == DType::bf16 && args.w.type == DType::bf16,
-          "pointwise on CUDA takes bf16 tensors and weights");
+  require(dz.type == args.x.y.type && args.w.type == args.x.y.type,
+          "pointwise backward on CUDA takes gradient, source and weights of one type");
   require(!args.x.gate || args.dx.how == Write::overwrite,
           "the gradient of a gated source is overwritten, never accumulated");
-  const IncomingOperand dy{args.dy, static_cast<int>(dz.rows()), dz.c};
-  if (args.dx.dz) dgrad(context, args, dy);
-  if (args.dw) wgrad(context, args, dy);
-  if (!args.dbias) return;
-  const RowCut rows = cut_rows(dz.rows(), dz.c);
-  float* partial = scratch(context, static_cast<std::size_t>(rows.chunks()) * dz.c);
-  launch(context, "bias gradient", bias_kernel, rows.shape(), args.dy, rows, partial);
-  OrderedSums sums;
-  sums.add({partial, rows.chunks(), dz.c, 1, args.w.out.now, args.w.out.now, args.dbias});
-  add_in_order(context, sums);
+  with_type(dz.type, [&](auto t) {
+    using T = decltype(t);
+    const IncomingOperand<T> dy{args.dy, static_cast<int>(dz.rows()), dz.c};
+    if (args.dx.dz) {
+      if (!library::pointwise_dgrad(context, args)) dgrad(context, args, dy);
+      if (args.x.gate) gate_pass<T>(context, args);
+    }
+    if (args.dw && !library::pointwise_wgrad(context, args)) wgrad(context, args, dy);
+    if (args.dbias) bias_grad<T>(context, args);
+  });
 }
 
 }  // namespace tunas::kernels::cuda

@@ -24,7 +24,7 @@ __device__ T fold_block(T value, T* buffer, const Fold& fold) {
   return buffer[0];
 }
 
-template <class T>
+template <class T, class D>
 __global__ void __launch_bounds__(kThreads) softmax_xent_kernel(SoftmaxXent a) {
   __shared__ float floats[kThreads];
   __shared__ int ints[kThreads];
@@ -57,14 +57,16 @@ __global__ void __launch_bounds__(kThreads) softmax_xent_kernel(SoftmaxXent a) {
     sum += expf(v[0] - top);
   }
   sum = fold_block(sum, floats, add);
-  const float log_sum = top + logf(sum);
   if (threadIdx.x == 0) {
-    const float mean = total / static_cast<float>(classes);
-    a.loss[n] = log_sum - (1 - a.smoothing) * own - a.smoothing * mean;
+    // Relative to the largest, where a sure network's loss is small. Without smoothing, a logit of
+    // minus infinity elsewhere must not turn 0*inf into NaN.
+    const float mean = total / static_cast<float>(classes) - top;
+    const float others = a.smoothing > 0 ? a.smoothing * mean : 0.0f;
+    a.loss[n] = logf(sum) - (1 - a.smoothing) * (own - top) - others;
     a.rank[n] = isnan(own) ? classes : ahead;
   }
   if (!a.dlogits.data) return;
-  T* out = static_cast<T*>(a.dlogits.data) + static_cast<long>(n) * width;
+  D* out = static_cast<D*>(a.dlogits.data) + static_cast<long>(n) * width;
   const float per_image = 1.0f / static_cast<float>(a.logits.n);
   for (int j = static_cast<int>(threadIdx.x); j < width; j += kThreads) {
     float v[1] = {0};
@@ -72,7 +74,7 @@ __global__ void __launch_bounds__(kThreads) softmax_xent_kernel(SoftmaxXent a) {
       load(logits + j, v);
       const float target =
           a.smoothing / static_cast<float>(classes) + (j == label ? 1 - a.smoothing : 0.0f);
-      v[0] = (expf(v[0] - log_sum) - target) * per_image;
+      v[0] = (expf(v[0] - top) / sum - target) * per_image;
     }
     store(out + j, v);
   }
@@ -81,9 +83,14 @@ __global__ void __launch_bounds__(kThreads) softmax_xent_kernel(SoftmaxXent a) {
 }  // namespace
 
 void softmax_xent(CudaContext& context, const SoftmaxXent& args) {
-  with_type(args.logits.type, [&](auto t) {
-    launch(context, "softmax_xent", softmax_xent_kernel<decltype(t)>,
-           {dim3(args.logits.n), dim3(kThreads)}, args);
+  const Tensor &logits = args.logits, &dlogits = args.dlogits;
+  require(dlogits.type == logits.type || dlogits.data != logits.data,
+          "softmax_xent: dlogits may lie over logits only where both are of one type");
+  with_type(logits.type, [&](auto t) {
+    with_type(dlogits.type, [&](auto d) {
+      launch(context, "softmax_xent", softmax_xent_kernel<decltype(t), decltype(d)>,
+             {dim3(logits.n), dim3(kThreads)}, args);
+    });
   });
 }
 

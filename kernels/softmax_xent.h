@@ -5,7 +5,9 @@
 //   dlogits[n,j] = (softmax(logits[n])[j] - target[j]) / n                (mean over the batch)
 //   rank[n] = number of classes ahead of the label: larger logit, or equal and lower index;
 //             top-1 is rank < 1, top-5 rank < 5; a label whose logit is NaN ranks last (classes)
-// Columns from `classes` to the row stride are ignored in logits and zero in dlogits.
+// Columns from `classes` to the row stride are ignored in logits and zero in dlogits. On CUDA
+// either may be f32 or bf16: logits are f32 as the classifier accumulated them, dlogits is what its
+// backward reads.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +24,7 @@ struct SoftmaxXent {
   float smoothing = 0;
   float* loss = nullptr;         // [n]
   std::int32_t* rank = nullptr;  // [n]
-  Tensor dlogits;                // data null: not wanted; may alias logits
+  Tensor dlogits;                // data null: not wanted; may alias logits of the same type
 };
 
 Cost cost(const SoftmaxXent& args);

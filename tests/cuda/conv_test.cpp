@@ -1,18 +1,12 @@
 // The stem's convolution on the GPU against loops in double; on small integers the sums are exact.
 #include "kernels/conv.h"
 
+#include "tests/cuda/problems.h"
 #include "tests/cuda/reference.h"
 
 namespace tunas::testing {
-namespace {
 
-struct Problem {
-  int n, hw, border, c, c_max, k, stride;
-  Padding padding;
-  DType type;
-};
-
-void run(const Problem& p) {
+void run(CudaContext& context, const ConvProblem& p) {
   SCOPED_TRACE(::testing::Message() << "n=" << p.n << " hw=" << p.hw << " c=" << p.c << " k=" << p.k
                                     << " s=" << p.stride);
   const Axis axis = pad_axis(p.padding, p.hw, p.k, p.stride);
@@ -32,13 +26,13 @@ void run(const Problem& p) {
   const Field y(p.type, p.n, axis.out, axis.out, p.c);
   const Field mean(DType::f32, 1, 1, 1, p.c), variance(DType::f32, 1, 1, 1, p.c);
   kernels::cuda::conv(
-      gpu(),
+      context,
       {image.tensor(), filter, p.stride, top, top, {mean.f32(), variance.f32()}, y.tensor()});
   const IncomingField dy(p.type, p.n, axis.out, axis.out, p.c, 20);
   const Values d = dy.dy();
   const Field dw = Field::random(DType::f32, p.c_max, 1, 1, taps, 40);
   const float decay = 0.25f;
-  kernels::cuda::conv_backward(gpu(),
+  kernels::cuda::conv_backward(context,
                                {dy.args(),
                                 image.tensor(),
                                 filter,
@@ -64,9 +58,13 @@ void run(const Problem& p) {
           }
   for (int e = 0; e < p.c * taps; ++e) want_dw[e] += decay * w.values[e];
   expect_near(y, want, limit(p.type), "y");
-  check_moments(want, p.c, mean, variance, 1e-5);
-  expect_near(dw, want_dw, 1e-5, "dw");
+  check_moments(want, p.c, mean, variance, limit_of(context, p.type, 1e-5));
+  expect_near(dw, want_dw, limit_of(context, p.type, 1e-5), "dw");
 }
+
+namespace {
+
+void run(const ConvProblem& p) { run(gpu(), p); }
 
 TEST(CudaConv, StemShapes) {
   for (const DType type : {DType::bf16, DType::f32}) {

@@ -1,6 +1,7 @@
 // Mix, dropout, global pooling, gate, norm, softmax cross-entropy and the optimizers on the GPU
 // against their formulas in double.
 #include "kernels/dropout.h"
+#include "kernels/error.h"
 #include "kernels/gate.h"
 #include "kernels/mix.h"
 #include "kernels/norm.h"
@@ -175,50 +176,110 @@ TEST(CudaNorm, ForwardAndBackward) {
   for (int i = 0; i < 10; ++i) expect_near(*got[i], want[i], 1e-6, "norm");
 }
 
-TEST(CudaSoftmax, LossGradientAndRank) {
-  for (const DType type : kTypes)
-    for (const int classes : {10, 101, 1000}) {
-      const int n = 6, width = round_up_8(classes);
-      Field logits = Field::random(type, n, 1, 1, width, classes, -4, 4);
-      Buffer labels(n * 4), ranks(n * 4);
-      std::vector<std::int32_t> label(n), rank(n);
-      for (int i = 0; i < n; ++i) label[i] = (i * 37 + 3) % classes;
-      logits.values[label[1]] = logits.values[label[1] + (label[1] ? -1 : 1)];  // a tie in row 0
-      logits.values[5 * width + label[5]] = std::nan("");
-      logits.upload();
-      cuda_ok(cudaMemcpy(labels.data(), label.data(), n * 4, cudaMemcpyHostToDevice));
-      const Field loss(DType::f32, n, 1, 1, 1);
-      const Field dlogits(type, n, 1, 1, width);
-      kernels::cuda::softmax_xent(
-          gpu(), {logits.tensor(), classes, static_cast<std::int32_t*>(labels.data()), 0.1f,
-                  loss.f32(), static_cast<std::int32_t*>(ranks.data()), dlogits.tensor()});
-      cuda_ok(cudaMemcpy(rank.data(), ranks.data(), n * 4, cudaMemcpyDeviceToHost));
-      EXPECT_EQ(rank[5], classes);
-      Values want_loss, want;
-      for (int r = 0; r < 5; ++r) {
-        const double* row = &logits.values[r * width];
-        double sum = 0, entropy = 0;
-        int ahead = 0;
-        for (int j = 0; j < classes; ++j) sum += std::exp(row[j]);
-        for (int j = 0; j < width; ++j) {
-          if (j >= classes) {
-            want.push_back(0);
-            continue;
-          }
-          const double target = (j == label[r] ? 0.9 : 0) + 0.1 / classes;
-          entropy -= target * (row[j] - std::log(sum));
-          want.push_back((std::exp(row[j]) / sum - target) / n);
-          ahead += row[j] > row[label[r]] || (row[j] == row[label[r]] && j < label[r]);
-        }
-        want_loss.push_back(entropy);
-        EXPECT_EQ(rank[r], ahead);
+struct Softmax {
+  DType type, gradient;  // of logits and of dlogits
+  int classes;
+  float smoothing = 0.1f;
+  double top = 4;  // logits are in [-top, top)
+};
+
+void run(const Softmax& p) {
+  SCOPED_TRACE(::testing::Message() << p.classes << " classes, " << size_of(p.type) << " to "
+                                    << size_of(p.gradient) << " bytes, up to " << p.top);
+  const int n = 6, classes = p.classes, width = round_up_8(classes);
+  Field logits = Field::random(p.type, n, 1, 1, width, classes, -p.top, p.top);
+  Buffer labels(n * 4), ranks(n * 4);
+  std::vector<std::int32_t> label(n), rank(n);
+  for (int i = 0; i < n; ++i) label[i] = (i * 37 + 3) % classes;
+  logits.values[label[0] - 1] = logits.values[label[0]];  // a tie ahead of the label, and behind
+  logits.values[width + label[1] + 1] = logits.values[width + label[1]];
+  logits.values[5 * width + label[5]] = std::nan("");
+  for (int r = 0; r < n; ++r)  // no column beyond the classes is looked at
+    for (int j = classes; j < width; ++j) logits.values[r * width + j] = 1e4;
+  logits.upload();
+  cuda_ok(cudaMemcpy(labels.data(), label.data(), n * 4, cudaMemcpyHostToDevice));
+  const Field loss(DType::f32, n, 1, 1, 1);
+  const Field dlogits(p.gradient, n, 1, 1, width);
+  kernels::cuda::softmax_xent(
+      gpu(), {logits.tensor(), classes, static_cast<std::int32_t*>(labels.data()), p.smoothing,
+              loss.f32(), static_cast<std::int32_t*>(ranks.data()), dlogits.tensor()});
+  cuda_ok(cudaMemcpy(rank.data(), ranks.data(), n * 4, cudaMemcpyDeviceToHost));
+  EXPECT_EQ(rank[5], classes);
+  Values want_loss, want;
+  const double smoothing = p.smoothing;
+  for (int r = 0; r < 5; ++r) {
+    const double* row = &logits.values[r * width];
+    double sum = 0, entropy = 0;
+    int ahead = 0;
+    for (int j = 0; j < classes; ++j) sum += std::exp(row[j]);
+    for (int j = 0; j < width; ++j) {
+      if (j >= classes) {
+        want.push_back(0);
+        continue;
       }
-      Values got_loss = loss.download(), got = dlogits.download();
-      got_loss.resize(5);
-      got.resize(5 * width);
-      EXPECT_LT(relative_error(got_loss, want_loss), 1e-6);
-      EXPECT_LT(relative_error(got, want), limit(type));
+      const double target = (j == label[r] ? 1 - smoothing : 0) + smoothing / classes;
+      entropy -= target * (row[j] - std::log(sum));
+      want.push_back((std::exp(row[j]) / sum - target) / n);
+      ahead += row[j] > row[label[r]] || (row[j] == row[label[r]] && j < label[r]);
     }
+    want_loss.push_back(entropy);
+    EXPECT_EQ(rank[r], ahead);
+  }
+  Values got_loss = loss.download(), got = dlogits.download();
+  got_loss.resize(5);
+  got.resize(5 * width);
+  EXPECT_LT(relative_error(got_loss, want_loss), 1e-6);
+  EXPECT_LT(relative_error(got, want), limit(p.gradient));
+  for (int r = 0; r < 5; ++r)
+    for (int j = classes; j < width; ++j) EXPECT_EQ(got[r * width + j], 0);
+}
+
+TEST(CudaSoftmax, LossGradientAndRank) {
+  for (const int classes : {10, 101, 1000}) {
+    for (const DType type : kTypes)
+      for (const DType gradient : kTypes) run({type, gradient, classes});
+    run({DType::f32, DType::f32, classes, 0, 60});
+  }
+}
+
+/// One image of eight classes, label 1.
+struct OneImage {
+  Field logits{DType::f32, 1, 1, 1, 8}, loss{DType::f32, 1, 1, 1, 1};
+  Buffer label{4}, rank{4};
+
+  explicit OneImage(const Values& values) {
+    logits.values = values;
+    logits.upload();
+    const std::int32_t one = 1;
+    cuda_ok(cudaMemcpy(label.data(), &one, 4, cudaMemcpyHostToDevice));
+  }
+  kernels::SoftmaxXent args() const {
+    return {logits.tensor(),
+            8,
+            static_cast<std::int32_t*>(label.data()),
+            0,
+            loss.f32(),
+            static_cast<std::int32_t*>(rank.data()),
+            {}};
+  }
+};
+
+TEST(CudaSoftmax, SmallLossOfLargeLogits) {
+  const OneImage x({90, 100, 0, -INFINITY, 0, 0, 0, 0});
+  kernels::cuda::softmax_xent(gpu(), x.args());
+  EXPECT_NEAR(x.loss.download()[0], std::log1p(std::exp(-10.0)), 1e-7);
+}
+
+TEST(CudaSoftmax, GradientMayLieOverLogitsOfItsType) {
+  const OneImage x({1, 2, 0, 0, 0, 0, 0, 0});
+  kernels::SoftmaxXent args = x.args();
+  args.dlogits = x.logits.tensor();
+  kernels::cuda::softmax_xent(gpu(), args);
+  const double sum = std::exp(1.0) + std::exp(2.0) + 6;
+  EXPECT_NEAR(x.logits.download()[0], std::exp(1.0) / sum, 1e-6);
+  EXPECT_NEAR(x.logits.download()[1], std::exp(2.0) / sum - 1, 1e-6);
+  args.dlogits.type = DType::bf16;
+  EXPECT_THROW(kernels::cuda::softmax_xent(gpu(), args), Error);
 }
 
 TEST(CudaUpdate, RmsPropSgdAndAdd) {

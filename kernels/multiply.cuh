@@ -1,0 +1,122 @@
+// The product of two stages (operand.cuh) in shared memory, C[128][N] += A[128][K]*B[N][K]^T for
+// one step of K: bf16 on tensor cores, float by plain fused multiply-adds in the order of k. Both
+// leave a thread the same elements of C, so that whoever reads the accumulators need not know.
+#pragma once
+
+#include "kernels/operand.cuh"
+#include "kernels/ptx.cuh"
+
+namespace tunas::kernels {
+
+inline constexpr int kGemmRows = 128;
+
+/// Warps stand four by two; each has 32 rows and kColumns/2 columns of C, in tiles of 16 x 8. Of a
+/// tile lane l holds rows l/4 and l/4 + 8, columns 2*(l%4) and the next one.
+template <int kColumns>
+struct Accumulators {
+  static constexpr int kTiles = kColumns / 16;
+  float v[2][kTiles][4];
+
+  __device__ void clear() {
+#pragma unroll
+    for (auto& m : v) {
+#pragma unroll
+      for (auto& n : m) {
+#pragma unroll
+        for (float& x : n) x = 0;
+      }
+    }
+  }
+  __device__ static int first_row() { return static_cast<int>(threadIdx.x) / 32 % 4 * 32; }
+  __device__ static int first_column() {
+    return static_cast<int>(threadIdx.x) / 32 / 4 * (kColumns / 2);
+  }
+  /// Calls f(row, column, two neighbouring values).
+  template <class F>
+  __device__ void each(const F& f) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+        const int row = first_row() + m * 16 + lane / 4;
+        const int column = first_column() + n * 8 + lane % 4 * 2;
+        f(row, column, v[m][n][0], v[m][n][1]);
+        f(row + 8, column, v[m][n][2], v[m][n][3]);
+      }
+    }
+  }
+};
+
+template <class StageA, class StageB, int kColumns>
+__device__ inline void multiply(const bf16* a, const bf16* b, Accumulators<kColumns>& c) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int j = lane / 8, r = lane % 8;  // row r of matrix j
+  const int row0 = c.first_row(), column0 = c.first_column();
+#pragma unroll
+  for (int k = 0; k < kGemmDepth<bf16>; k += 16) {
+    unsigned fa[2][4];
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+      const int row = row0 + m * 16 + j % 2 * 8, depth = k + j / 2 * 8;
+      if constexpr (StageA::kOrder == Order::along) {
+        load_matrices<false>(fa[m], a + (row + r) * StageA::kStride + depth);
+      } else {
+        load_matrices<true>(fa[m], a + (depth + r) * StageA::kStride + row);
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kColumns / 32; ++n) {
+      unsigned fb[4];
+      const int column = column0 + n * 16 + j / 2 * 8, depth = k + j % 2 * 8;
+      if constexpr (StageB::kOrder == Order::along) {
+        load_matrices<false>(fb, b + (column + r) * StageB::kStride + depth);
+      } else {
+        load_matrices<true>(fb, b + (depth + r) * StageB::kStride + column);
+      }
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+        multiply_add(c.v[m][2 * n], fa[m], fb[0], fb[1]);
+        multiply_add(c.v[m][2 * n + 1], fa[m], fb[2], fb[3]);
+      }
+    }
+  }
+}
+
+/// Four values of K, from k, of one row of a stage.
+template <class Stage>
+__device__ inline void load_depth(const float* stage, int row, int k, float (&v)[4]) {
+  if constexpr (Stage::kOrder == Order::along) {
+    load(stage + row * Stage::kStride + k, v);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] = stage[(k + i) * Stage::kStride + row];
+  }
+}
+
+template <class StageA, class StageB, int kColumns>
+__device__ inline void multiply(const float* a, const float* b, Accumulators<kColumns>& c) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int row0 = c.first_row() + lane / 4, column0 = c.first_column() + lane % 4 * 2;
+#pragma unroll 1
+  for (int k = 0; k < kGemmDepth<float>; k += 4) {
+    float va[4][4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) load_depth<StageA>(a, row0 + i * 8, k, va[i]);
+#pragma unroll
+    for (int n = 0; n < c.kTiles; ++n) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        float vb[4];
+        load_depth<StageB>(b, column0 + n * 8 + j, k, vb);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+#pragma unroll
+          for (int d = 0; d < 4; ++d) c.v[i / 2][n][i % 2 * 2 + j] += va[i][d] * vb[d];
+        }
+      }
+    }
+  }
+}
+
+}  // namespace tunas::kernels

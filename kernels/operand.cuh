@@ -1,0 +1,178 @@
+// Operands of a matrix product (gemm.cuh) that are made on load, and their way to shared memory.
+//
+// An operand is a matrix [lines][width] of T, packed along width. Read `along` K its lines are rows
+// of A or B; read `across`, its lines are values of K and its columns the rows of A or B. It is
+// fetched into registers as it lies in memory and becomes words of the product on its way to shared
+// memory: normalised, activated and gated (SourceOperand), turned into dy (IncomingOperand), or as
+// it is (WeightOperand).
+#pragma once
+
+#include "kernels/source.cuh"
+
+namespace tunas::kernels {
+
+inline constexpr int kGemmThreads = 256, kGemmPack = 8;
+
+/// Values of K a step: 64 bytes of a line.
+template <class T>
+inline constexpr int kGemmDepth = 64 / static_cast<int>(sizeof(T));
+
+enum class Order { along, across };
+
+template <class T>
+using GemmPack = Raw<T, kGemmPack>;
+
+/// Packs as they lie in memory, from floats.
+template <class T, int E>
+__device__ inline void pack_words(const float (&v)[E * kGemmPack], GemmPack<T> (&out)[E]) {
+#pragma unroll
+  for (int e = 0; e < E; ++e) {
+    store_part<T, kGemmPack>(reinterpret_cast<T*>(&out[e]), v + e * kGemmPack);
+  }
+}
+
+template <class T>
+struct WeightOperand {
+  const T* w;
+  int lines, width, ld;
+
+  using Element = T;
+  using Loaded = GemmPack<T>;
+  __device__ Loaded fetch(int line, int c) const {
+    return load_raw<T, kGemmPack>(w + static_cast<long>(line) * ld + c);
+  }
+  template <int E>
+  __device__ void words(const Loaded (&held)[E], const int (&)[E], int,
+                        GemmPack<T> (&out)[E]) const {
+#pragma unroll
+    for (int e = 0; e < E; ++e) out[e] = held[e];
+  }
+};
+
+template <class T>
+struct SourceOperand {
+  Source x;
+  int lines, width;
+  int pixels;  // of an image: which gate a line has
+
+  using Element = T;
+  using Loaded = GemmPack<T>;
+  __device__ Loaded fetch(int line, int c) const {
+    const long at = static_cast<long>(line) * width + c;
+    return load_raw<T, kGemmPack>(static_cast<const T*>(x.y.data) + at);
+  }
+  template <int E>
+  __device__ void words(const Loaded (&held)[E], const int (&line)[E], int c,
+                        GemmPack<T> (&out)[E]) const {
+    if (!x.scale && x.act == Act::none && !x.gate) {
+#pragma unroll
+      for (int e = 0; e < E; ++e) out[e] = held[e];
+      return;
+    }
+    const Reader<kGemmPack> reader(x, c);
+    float v[E * kGemmPack];
+    reader.normalise_row(held, v);
+    activate(x.act, v);
+    if (x.gate) {
+#pragma unroll
+      for (int e = 0; e < E; ++e) {
+        const int image = (line[e] < lines ? line[e] : 0) / pixels;
+        float gate[kGemmPack];
+        load(x.gate + static_cast<long>(image) * width + c, gate);
+#pragma unroll
+        for (int i = 0; i < kGemmPack; ++i) v[kGemmPack * e + i] *= gate[i];
+      }
+    }
+    pack_words<T, E>(v, out);
+  }
+};
+
+template <class T>
+struct IncomingOperand {
+  Incoming dy;
+  int lines, width;
+
+  using Element = T;
+  struct Loaded {
+    GemmPack<T> dz, y;
+  };
+  __device__ Loaded fetch(int line, int c) const {
+    const long at = static_cast<long>(line) * width + c;
+    Loaded l{load_raw<T, kGemmPack>(static_cast<const T*>(dy.dz.data) + at), {}};
+    if (dy.ca) l.y = load_raw<T, kGemmPack>(static_cast<const T*>(dy.y.data) + at);
+    return l;
+  }
+  template <int E>
+  __device__ void words(const Loaded (&held)[E], const int (&)[E], int c,
+                        GemmPack<T> (&out)[E]) const {
+    if (!dy.ca) {
+#pragma unroll
+      for (int e = 0; e < E; ++e) out[e] = held[e].dz;
+      return;
+    }
+    const IncomingReader<kGemmPack> reader(dy, c);
+    float v[E * kGemmPack];
+#pragma unroll
+    for (int e = 0; e < E; ++e) {
+      float dz[kGemmPack], y[kGemmPack];
+      unpack<T>(held[e].dz, dz);
+      unpack<T>(held[e].y, y);
+#pragma unroll
+      for (int i = 0; i < kGemmPack; ++i) v[kGemmPack * e + i] = reader.value(i, dz[i], y[i]);
+    }
+    pack_words<T, E>(v, out);
+  }
+};
+
+/// A stage of one operand: kSize rows of A or B by kGemmDepth of K, and the way it gets there.
+template <class Operand, Order kRead, int kSize>
+struct Stage {
+  using T = typename Operand::Element;
+  static constexpr Order kOrder = kRead;
+  static constexpr int kLines = kOrder == Order::along ? kSize : kGemmDepth<T>;
+  static constexpr int kWidth = kOrder == Order::along ? kGemmDepth<T> : kSize;
+  // 16 bytes more: the lines a warp reads together lie in different banks.
+  static constexpr int kStride = kWidth + 16 / static_cast<int>(sizeof(T));
+  static constexpr int kElements = kLines * kStride;
+  static constexpr int kPacks = kWidth / kGemmPack;
+  static constexpr int kEach = (kLines * kPacks + kGemmThreads - 1) / kGemmThreads;
+
+  const Operand& operand;
+  typename Operand::Loaded held[kEach];
+  int line[kEach];
+  int channel = 0;
+
+  __device__ explicit Stage(const Operand& o) : operand(o) {}
+
+  __device__ static int own_line(int e) {
+    return (static_cast<int>(threadIdx.x) + e * kGemmThreads) / kPacks;
+  }
+  __device__ bool inside(int e) const {
+    return own_line(e) < kLines && line[e] < operand.lines && channel < operand.width;
+  }
+  /// `row`: first row of A or B; `k`: first value of K.
+  __device__ void fetch(int row, int k) {
+    const int line0 = kOrder == Order::along ? row : k;
+    channel =
+        (kOrder == Order::along ? k : row) + static_cast<int>(threadIdx.x) % kPacks * kGemmPack;
+#pragma unroll
+    for (int e = 0; e < kEach; ++e) {
+      line[e] = line0 + own_line(e);
+      held[e] = {};
+      if (inside(e)) held[e] = operand.fetch(line[e], channel);
+    }
+  }
+  __device__ void commit(T* stage) const {
+    GemmPack<T> words[kEach];
+    operand.words(held, line, channel < operand.width ? channel : 0, words);
+    const int column = static_cast<int>(threadIdx.x) % kPacks * kGemmPack;
+#pragma unroll
+    for (int e = 0; e < kEach; ++e) {
+      if (own_line(e) >= kLines) break;
+      *reinterpret_cast<GemmPack<T>*>(stage + own_line(e) * kStride + column) =
+          inside(e) ? words[e] : GemmPack<T>{};
+    }
+  }
+};
+
+}  // namespace tunas::kernels

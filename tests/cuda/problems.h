@@ -1,0 +1,45 @@
+// Problems of the convolutions, each checked against loops in double by the run() beside its tests.
+// A context with Kernels::library runs the twins, which round once more on the way (y before the
+// bias, du before act') and take moments of the rounded output; cuDNN may leave dw in bf16.
+#pragma once
+
+#include "kernels/cuda_context.h"
+#include "kernels/types.h"
+
+namespace tunas::testing {
+
+struct PointwiseProblem {
+  int n, hw, in, in_max, out, out_max;
+  Act act = Act::relu6;
+  bool normalised = true, gated = false, bias = false, incoming = true;
+  Write how = Write::overwrite;
+  DType type = DType::bf16, y_type = DType::bf16;
+};
+void run(CudaContext& context, const PointwiseProblem& p);
+
+struct ConvProblem {
+  int n, hw, border, c, c_max, k, stride;
+  Padding padding;
+  DType type;
+};
+void run(CudaContext& context, const ConvProblem& p);
+
+struct DepthwiseProblem {
+  int n, h, w, c, c_max, k, stride;
+  Padding padding = Padding::same;
+  Act act = Act::relu6;
+  DType type = DType::bf16;
+  Write how = Write::overwrite;
+
+  Axis rows() const { return pad_axis(padding, h, k, stride); }
+  Axis columns() const { return pad_axis(padding, w, k, stride); }
+};
+void run(CudaContext& context, const DepthwiseProblem& p);
+
+/// Limit for results of this type where the own kernel's is `own`.
+inline double limit_of(const CudaContext& context, DType type, double own) {
+  if (context.kernels != Kernels::library || type == DType::f32) return own;
+  return 5e-3;
+}
+
+}  // namespace tunas::testing
