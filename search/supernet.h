@@ -9,7 +9,6 @@
 
 #include "engine/layers.h"
 #include "engine/ops/image.h"
-#include "kernels/philox.h"
 #include "search/arch.h"
 
 namespace tunas::search {
@@ -32,8 +31,7 @@ class Supernet {
   Supernet(const Space& space, engine::ParamStore& params, const SupernetConfig& config);
 
   /// Logits [n][1][1][round_up_8(classes)] of a batch under `plan` (made by `plan()`).
-  engine::Raw forward(engine::Tape& tape, const Batch& batch, const Plan& plan,
-                      const PhiloxKey& dropout_key) const;
+  engine::Raw forward(engine::Tape& tape, const engine::Inputs& inputs, const Plan& plan) const;
 
   Plan plan(const Arch& arch) const { return resolve(space_, arch, config_.resolution); }
   const Space& space() const { return space_; }
