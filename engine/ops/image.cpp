@@ -10,6 +10,7 @@ Var image(Tape& tape, const Batch& batch, const ImageInput& op) {
   kernels::Image args;
   args.pixels = batch.pixels;
   args.crops = batch.crops.data();
+  for (const Crop& crop : batch.crops) args.crop_pixels += 1.0 * crop.h * crop.w;
   args.resample = op.resample;
   args.border = op.border;
   args.out = tape.value(out);
