@@ -40,6 +40,8 @@ class Device {
 
   Kind kind() const { return stream_.kind; }
   Stream stream() const { return stream_; }
+  /// Who looks on at the kernels of every stream handed out from now on; null: nobody.
+  void observe(Observer* observer) { stream_.observer = observer; }
   int threads() const { return context_->threads; }
   /// What activations and their gradients are stored as.
   DType activation_type() const { return DType::f32; }

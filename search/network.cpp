@@ -11,6 +11,7 @@ namespace tunas::search {
 using engine::Arena;
 using engine::Param;
 using engine::Pass;
+using engine::Range;
 using engine::Tape;
 
 Network::Network(engine::Device& device, const Space& space, const NetworkConfig& config)
@@ -30,6 +31,22 @@ Network::Network(engine::Device& device, const Space& space, const NetworkConfig
   activations_ = device.alloc(bytes + bytes / 8);
   arena_ = Arena(activations_.data(), activations_.bytes());
 }
+
+namespace {
+
+const char* name_of(Pass pass) {
+  switch (pass) {
+    case Pass::train:
+      return "forward";
+    case Pass::search_validation:
+      return "validation";
+    case Pass::evaluate:
+      return "evaluation";
+  }
+  return "";
+}
+
+}  // namespace
 
 std::size_t Network::dry_run_bytes() {
   const Plan plan = supernet_.plan(Arch::largest(supernet_.space()));
@@ -52,6 +69,7 @@ std::size_t Network::dry_run_bytes() {
 }
 
 engine::Raw Network::forward(Tape& tape, const Batch& batch, const Plan& plan, PhiloxKey key) {
+  const Range here(tape.stream(), &Observer::pass, name_of(tape.pass()));
   const engine::Raw logits = supernet_.forward(tape, batch, plan, key);
   engine::SoftmaxXent loss;
   loss.classes = plan.classes;
@@ -59,6 +77,7 @@ engine::Raw Network::forward(Tape& tape, const Batch& batch, const Plan& plan, P
   loss.smoothing = config_.label_smoothing;
   loss.loss = loss_.data();
   loss.rank = rank_.data();
+  const Tape::Layer last(tape, "loss");
   engine::softmax_xent(tape, logits, loss);
   return logits;
 }
@@ -69,12 +88,16 @@ Outcome Network::train_shard(const Batch& batch, const Plan& plan, std::uint32_t
   forward(tape_, batch, plan,
           {config_.seed, Purpose::dropout, step, static_cast<std::uint32_t>(shard)});
   tape_.backward();
-  params_.end_shard(*device_, shard, config_.shards);
+  {
+    const Range sum(device_->stream(), &Observer::pass, "sum");
+    params_.end_shard(*device_, shard, config_.shards);
+  }
   device_->sync();
   return outcome(batch);
 }
 
 void Network::update(double rate) {
+  const Range here(device_->stream(), &Observer::pass, "update");
   config_.optimizer.update(params_, *device_, rate, config_.shards);
 }
 

@@ -38,6 +38,7 @@ Searcher::Searcher(engine::Device& device, const Space& space, const CostModel& 
 }
 
 SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
+  const engine::Range here("step");
   if (config_.read_every > 0 && step_ % config_.read_every == 0) {
     read_off_ = controller_.most_likely();
   }
@@ -56,6 +57,8 @@ SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
     samples_[i] = controller_.sample(config_.network.seed, step32, static_cast<std::uint32_t>(s),
                                      {report.op_warmup, report.filter_warmup});
     plans_[i] = network_.supernet().plan(samples_[i].arch);
+    const std::string indices = samples_[i].arch.indices();
+    const engine::Range arch(indices.c_str());
     const Outcome trained = network_.train_shard(train(), plans_[i], step32, s);
     if (!std::isfinite(trained.loss)) {
       fail(Exit::numeric, "the loss of step ", step_, ", shard ", s,
@@ -70,6 +73,8 @@ SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
   const Reward reward = config_.reward;
   for (int s = 0; s < shards; ++s) {
     const auto i = static_cast<std::size_t>(s);
+    const std::string indices = samples_[i].arch.indices();
+    const engine::Range arch(indices.c_str());
     const Outcome scored = network_.score(held_out(), plans_[i], Pass::search_validation);
     const double cost = cost_->cost(samples_[i].arch);
     rewards_[i] = reward(scored.accuracy(), cost);
