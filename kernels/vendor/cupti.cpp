@@ -1,6 +1,6 @@
 #include "kernels/vendor/cupti.h"
 
-#if __has_include(<cupti.h>)
+#ifdef TUNAS_CUPTI
 
 #include <cuda_runtime.h>
 #include <cupti.h>
