@@ -144,8 +144,8 @@ Device Device::cuda(DType type, Kernels kernels, int index) {
 Kind Device::kind() const { return cpu_ ? Kind::cpu : Kind::cuda; }
 
 Stream Device::stream() const {
-  if (cpu_) return {Kind::cpu, &cpu_->context};
-  return {Kind::cuda, &gpu_->context};
+  if (cpu_) return {Kind::cpu, &cpu_->context, observer_};
+  return {Kind::cuda, &gpu_->context, observer_};
 }
 
 int Device::threads() const { return cpu_ ? cpu_->context.threads : 1; }

@@ -59,6 +59,8 @@ class Device {
   Stream stream() const;
   /// Of the CPU, that compute.
   int threads() const;
+  /// Who looks on at the kernels of every stream handed out from now on; null: nobody.
+  void observe(Observer* observer) { observer_ = observer; }
   /// What activations and their gradients are stored as.
   DType activation_type() const;
   /// "2 threads" or the name of the GPU.
@@ -82,6 +84,7 @@ class Device {
   Device();
   std::unique_ptr<Cpu> cpu_;
   std::unique_ptr<Gpu> gpu_;  // one of the two
+  Observer* observer_ = nullptr;
 };
 
 }  // namespace tunas::engine

@@ -45,7 +45,9 @@ struct Slot {
 }  // namespace
 
 Inputs host_inputs(const Batch& batch, const PhiloxKey& key) {
-  return {batch.size(), batch.pixels, batch.crops.data(), batch.labels.data(), &key};
+  Inputs inputs{batch.size(), batch.pixels, batch.crops.data(), batch.labels.data(), &key};
+  for (const Crop& crop : batch.crops) inputs.crop_pixels += 1.0 * crop.h * crop.w;
+  return inputs;
 }
 
 struct InputRing::Gpu {
@@ -112,11 +114,14 @@ Inputs InputRing::put(const Batch& batch, const PhiloxKey& key) {
   cuda::record(slot.copied.get(), copies);
   cuda::wait(gpu_->compute, slot.copied.get());
   if (batch.reach == Reach::both) cuda::wait(slot.copied.get());  // the loader reuses its memory
-  const char* there =
-      batch.reach == Reach::gpu ? reinterpret_cast<const char*>(batch.pixels) : to + layout.pixels;
-  return {batch.size(), reinterpret_cast<const std::uint8_t*>(there),
-          reinterpret_cast<Crop*>(to + layout.crops),
-          reinterpret_cast<std::int32_t*>(to + layout.labels), reinterpret_cast<PhiloxKey*>(to)};
+  Inputs inputs = host_inputs(batch, key);
+  if (batch.reach != Reach::gpu) {
+    inputs.pixels = reinterpret_cast<std::uint8_t*>(to + layout.pixels);
+  }
+  inputs.crops = reinterpret_cast<Crop*>(to + layout.crops);
+  inputs.labels = reinterpret_cast<std::int32_t*>(to + layout.labels);
+  inputs.key = reinterpret_cast<PhiloxKey*>(to);
+  return inputs;
 }
 
 void InputRing::done() {

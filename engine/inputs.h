@@ -21,6 +21,7 @@ struct Inputs {
   const Crop* crops = nullptr;
   const std::int32_t* labels = nullptr;
   const PhiloxKey* key = nullptr;  // of dropout
+  double crop_pixels = 0;          // of all crops together
 };
 
 /// A batch and its key as they lie in the host's memory.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 
 #include "kernels/error.h"
 
@@ -74,8 +75,16 @@ void Tape::drop(Node& node) {
 }
 
 void Tape::backward() {
+  const Range pass(stream_, &Observer::pass, "backward");
+  std::optional<Range> layer;  // one for each run of closures of the same layer
+  const char* name = nullptr;
   while (!entries_.empty()) {
     const Entry entry = entries_.back();
+    if (entry.layer != name) {
+      name = entry.layer;
+      layer.reset();
+      layer.emplace(stream_, &Observer::layer, name);
+    }
     entry.run(entry.closure, *this);
     entries_.pop_back();
     // Values made by this op (or after it) have no reader left.

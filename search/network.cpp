@@ -11,6 +11,7 @@ namespace tunas::search {
 using engine::Arena;
 using engine::Inputs;
 using engine::Pass;
+using engine::Range;
 using engine::Tape;
 
 namespace {
@@ -56,6 +57,22 @@ Network::Network(engine::Device& device, const Space& space, const NetworkConfig
       device.alloc(with_gaps(dry_run_bytes(config.train_batch, config.validation_batch)));
   arena_ = Arena(activations_.data(), activations_.bytes());
 }
+
+namespace {
+
+const char* name_of(Pass pass) {
+  switch (pass) {
+    case Pass::train:
+      return "forward";
+    case Pass::search_validation:
+      return "validation";
+    case Pass::evaluate:
+      return "evaluation";
+  }
+  return "";
+}
+
+}  // namespace
 
 std::size_t Network::dry_run_bytes(int train_images, int validation_images) {
   const Plan plan = supernet_.plan(Arch::largest(supernet_.space()));
@@ -114,13 +131,16 @@ void Network::check_memory(std::size_t there) {
 }
 
 void Network::forward(Tape& tape, const Inputs& inputs, const Plan& plan) {
+  const Range here(tape.stream(), &Observer::pass, name_of(tape.pass()));
+  const engine::Raw logits = supernet_.forward(tape, inputs, plan);
   engine::SoftmaxXent loss;
   loss.classes = plan.classes;
   loss.labels = inputs.labels;
   loss.smoothing = config_.label_smoothing;
   loss.loss = results_.loss();
   loss.rank = results_.rank();
-  engine::softmax_xent(tape, supernet_.forward(tape, inputs, plan), loss);
+  const Tape::Layer last(tape, "loss");
+  engine::softmax_xent(tape, logits, loss);
 }
 
 void Network::run(const Batch& batch, const PhiloxKey& key, const Plan& plan, Pass pass) {
@@ -146,10 +166,12 @@ void Network::train_shard(const Batch& batch, const Plan& plan, std::uint32_t st
   params_.begin_shard();
   run(batch, {config_.seed, Purpose::dropout, step, static_cast<std::uint32_t>(shard)}, plan,
       Pass::train);
+  const Range sum(device_->stream(), &Observer::pass, "sum");
   params_.end_shard(shard, config_.shards);
 }
 
 void Network::update(double rate) {
+  const Range here(device_->stream(), &Observer::pass, "update");
   config_.optimizer.update(params_, rate, config_.shards, results_.not_finite());
 }
 

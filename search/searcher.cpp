@@ -36,6 +36,7 @@ Searcher::Searcher(engine::Device& device, const Space& space, const CostModel& 
 }
 
 SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
+  const engine::Range here("step");
   if (config_.read_every > 0 && step_ % config_.read_every == 0) {
     read_off_ = controller_.most_likely();
   }
@@ -54,10 +55,17 @@ SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
     samples_[i] = controller_.sample(config_.network.seed, step32, static_cast<std::uint32_t>(s),
                                      {report.op_warmup, report.filter_warmup});
     plans_[i] = network_.supernet().plan(samples_[i].arch);
+    const std::string indices = samples_[i].arch.indices();
+    const engine::Range arch(indices.c_str());
     network_.train_shard(train(), plans_[i], step32, s);
   }
   network_.update(report.weight_rate);
-  for (const Plan& plan : plans_) network_.score(held_out(), plan, Pass::search_validation);
+  for (int s = 0; s < shards; ++s) {
+    const auto i = static_cast<std::size_t>(s);
+    const std::string indices = samples_[i].arch.indices();
+    const engine::Range arch(indices.c_str());
+    network_.score(held_out(), plans_[i], Pass::search_validation);
+  }
 
   const std::vector<Outcome>& outcomes = network_.wait();
   check_finite(network_, step_, shards, outcomes);

@@ -5,6 +5,7 @@
 // and norm.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "engine/layers.h"
@@ -39,6 +40,7 @@ class Supernet {
 
  private:
   struct LayerWeights {
+    std::string path;                       // of the layer, as in the names of its weights
     engine::ConvNorm expand;                // bottleneck
     std::vector<engine::ConvNorm> kernels;  // per kernel option: depthwise, or the convolution
     engine::SqueezeExciteWeights squeeze_excite;
@@ -46,6 +48,7 @@ class Supernet {
   };
   LayerWeights make(const engine::Registry& at, const PlanLayer& layer) const;
 
+  engine::Var images(engine::Tape& tape, const engine::Inputs& inputs) const;
   engine::Raw stem(engine::Tape& tape, engine::Var image, const PlanLayer& layer,
                    const LayerWeights& weights) const;
   engine::Raw layer(engine::Tape& tape, const engine::Raw& x, const PlanLayer& layer,

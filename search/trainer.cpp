@@ -25,6 +25,7 @@ Trainer::Trainer(engine::Device& device, const Space& space, const TrainConfig& 
 }
 
 TrainReport Trainer::step(const NextBatch& train) {
+  const engine::Range here("step");
   TrainReport report;
   report.step = step_;
   report.rate = rate_.at(step_);

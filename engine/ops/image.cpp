@@ -10,6 +10,7 @@ Var image(Tape& tape, const Inputs& inputs, const ImageInput& op) {
   kernels::Image args;
   args.pixels = inputs.pixels;
   args.crops = inputs.crops;
+  args.crop_pixels = inputs.crop_pixels;
   args.resample = op.resample;
   args.border = op.border;
   args.out = tape.value(out);
