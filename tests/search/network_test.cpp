@@ -187,6 +187,30 @@ TEST(Network, TrainingLowersTheLoss) {
   EXPECT_GT(network.wait().back().top1, 12) << "running averages follow";
 }
 
+TEST(Network, NamesTheBatchThatFits) {
+  const Space space = Space::named("mobilenet_v3_large").scaled(0.25);
+  engine::Device device = engine::Device::cpu(1);
+  NetworkConfig config = small_config(224, 0);
+  config.shards = 4;
+  const auto build = [&](int images) {
+    config.train_batch = config.validation_batch = images;
+    Network(device, space, config);
+  };
+  std::string message;
+  try {
+    build(10'000'000);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Exit::memory);
+    message = error.what();
+  }
+  const std::size_t at = message.find("; ");
+  ASSERT_NE(at, std::string::npos) << message;
+  const int fits = std::stoi(message.substr(at + 2));
+  EXPECT_NE(message.find("--batch-size " + std::to_string(4 * fits)), std::string::npos) << message;
+  EXPECT_NO_THROW(build(fits));
+  EXPECT_THROW(build(fits + 1), Error);
+}
+
 TEST(Network, WeightsSurviveAFile) {
   const Space space = Space::named("mobilenet_v3_large").scaled(0.25);
   engine::Device device = engine::Device::cpu(1);
