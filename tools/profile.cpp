@@ -1,5 +1,7 @@
 // tunas profile: where the time of a step goes, kernel by kernel and layer by layer, on random
 // images; and how far it is from what the memory of this machine allows.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -105,7 +107,7 @@ double mean(const std::vector<double>& values) {
   return sum / static_cast<double>(values.size());
 }
 
-/// The report of a step, before anything ran.
+/// The report of a step, before anything ran. `what` must outlive it.
 ProfileReport report_on(const Config& config, const Subject& what, Step step) {
   ProfileReport report;
   report.network = what.network;
@@ -117,6 +119,7 @@ ProfileReport report_on(const Config& config, const Subject& what, Step step) {
     report.scored = static_cast<int>(report.images * config.number("val-multiplier"));
   }
   report.resolution = what.space.resolution;
+  report.plan = search::resolve(what.space, what.arch, report.resolution);
   report.steps = static_cast<int>(config.integer("steps"));
   report.kernels = config.text("kernels");
   return report;
@@ -135,7 +138,6 @@ search::NetworkConfig settings(const ProfileReport& report, Step step) {
 void measure(engine::Device& device, const Subject& what, Step step, engine::Profile& profile,
              ProfileReport& report) {
   search::Network network(device, what.space, settings(report, step));
-  report.plan = network.supernet().plan(what.arch);
   const RandomImages images(report.images, report.resolution, what.space.classes);
   const RandomImages held_out(report.scored, report.resolution, what.space.classes);
   std::uint32_t number = 0;
@@ -184,8 +186,10 @@ Exit run(const Config& config) {
                                                : GpuClock::Source::automatic);
   device.observe(profile.observer());
   report.profile = &profile;
-  report.device =
-      device.kind() == Kind::cpu ? std::to_string(device.threads()) + " threads" : "cuda";
+  const int threads = device.threads();
+  report.device = device.kind() == Kind::cuda
+                      ? "cuda"
+                      : fmt::format("{} thread{}", threads, threads == 1 ? "" : "s");
   report.type = device.activation_type() == DType::bf16 ? "bf16" : "f32";
   report.copy = engine::copy_bandwidth(device);
   catch_interrupt();
@@ -228,7 +232,8 @@ Verb profile_verb() {
                  .fallback = "32",
                  .unit = "images",
                  .help = "of a step",
-                 .least = 1},
+                 .least = 1,
+                 .most = 65536},
                 {.name = "val-multiplier",
                  .type = Type::number,
                  .fallback = "4",
