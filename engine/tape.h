@@ -45,6 +45,8 @@ class Tape {
   Var activation(int n, int h, int w, int c, Gradient gradient = Gradient::wanted);
   /// A new tensor that is float on every device (statistics, gates).
   Var floats(int n, int h, int w, int c, Gradient gradient = Gradient::none);
+  /// Floats whose gradient has the type of activations: bf16 would round them before the softmax.
+  Var logits(int n, int c);
 
   Tensor value(Var v) const { return nodes_[static_cast<std::size_t>(v.id)].value; }
   /// The gradient, or an empty tensor where nobody has written one.
@@ -95,6 +97,7 @@ class Tape {
   struct Node {
     Tensor value, grad;
     Gradient gradient = Gradient::none;
+    DType grad_type = DType::f32;
     int born = 0;  // entries on the tape when it was made
   };
   struct Entry {
@@ -103,7 +106,7 @@ class Tape {
     const char* layer;
   };
   void* place(std::size_t bytes, std::size_t align);
-  Var make(Tensor shape, Gradient gradient);
+  Var make(Tensor shape, Gradient gradient, DType grad_type);
   void drop(Node& node);
 
   Stream stream_;

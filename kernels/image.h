@@ -12,6 +12,7 @@
 // Floor: the crops' bytes once, 16*(R+2b)^2 bytes an image written (f32).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cost.h"
@@ -25,6 +26,12 @@ struct Crop {
   int h = 0, w = 0;
   int stride = 0;
   bool flip = false;
+
+  /// From its first byte to its last.
+  std::size_t bytes() const {
+    return static_cast<std::size_t>(stride) * static_cast<std::size_t>(h - 1) +
+           3 * static_cast<std::size_t>(w);
+  }
 };
 
 enum class Resample : unsigned char { legacy_bicubic, bicubic, bilinear };

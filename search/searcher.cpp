@@ -1,7 +1,5 @@
 #include "search/searcher.h"
 
-#include <cmath>
-
 #include "kernels/error.h"
 
 namespace tunas::search {
@@ -59,28 +57,30 @@ SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
     plans_[i] = network_.supernet().plan(samples_[i].arch);
     const std::string indices = samples_[i].arch.indices();
     const engine::Range arch(indices.c_str());
-    const Outcome trained = network_.train_shard(train(), plans_[i], step32, s);
-    if (!std::isfinite(trained.loss)) {
-      fail(Exit::numeric, "the loss of step ", step_, ", shard ", s,
-           " is not finite; a smaller --lr may help");
-    }
-    report.loss += trained.loss / shards;
-    report.train_accuracy += trained.accuracy() / shards;
-    report.images += trained.images;
+    network_.train_shard(train(), plans_[i], step32, s);
   }
   network_.update(report.weight_rate);
-
-  const Reward reward = config_.reward;
   for (int s = 0; s < shards; ++s) {
     const auto i = static_cast<std::size_t>(s);
     const std::string indices = samples_[i].arch.indices();
     const engine::Range arch(indices.c_str());
-    const Outcome scored = network_.score(held_out(), plans_[i], Pass::search_validation);
+    network_.score(held_out(), plans_[i], Pass::search_validation);
+  }
+
+  const std::vector<Outcome>& outcomes = network_.wait();
+  check_finite(network_, step_, shards, outcomes);
+  const Reward reward = config_.reward;
+  for (int s = 0; s < shards; ++s) {
+    const auto i = static_cast<std::size_t>(s);
+    const Outcome& trained = outcomes[i];
+    const Outcome& scored = outcomes[samples_.size() + i];
+    report.loss += trained.loss / shards;
+    report.train_accuracy += trained.accuracy() / shards;
     const double cost = cost_->cost(samples_[i].arch);
     rewards_[i] = reward(scored.accuracy(), cost);
     report.accuracy += scored.accuracy() / shards;
     report.cost += cost / shards;
-    report.images += scored.images;
+    report.images += trained.images + scored.images;
   }
   const StepStats stats = controller_.update(samples_, rewards_, report.controller_rate);
   report.reward = stats.mean_reward;

@@ -100,9 +100,8 @@ Supernet::LayerWeights Supernet::make(const engine::Registry& at, const PlanLaye
   return weights;
 }
 
-Raw Supernet::forward(Tape& tape, const Batch& batch, const Plan& plan,
-                      const PhiloxKey& dropout_key) const {
-  const Var image = images(tape, batch);
+Raw Supernet::forward(Tape& tape, const engine::Inputs& inputs, const Plan& plan) const {
+  const Var image = images(tape, inputs);
   const int first = tape.mark();
   Raw x = stem(tape, image, plan.layers[0], layers_[0]);
   for (std::size_t i = 1; i < plan.layers.size(); ++i) {
@@ -111,13 +110,15 @@ Raw Supernet::forward(Tape& tape, const Batch& batch, const Plan& plan,
     tape.release(first, {x.y, x.norm, x.gate});
   }
   const Tape::Layer here(tape, "classifier");
-  x = engine::dropout(tape, x, config_.dropout, dropout_key);
-  return engine::pointwise(tape, x, {classifier_.w, plan.classes, classifier_.bias, {}});
+  x = engine::dropout(tape, x, config_.dropout, inputs.key);
+  engine::Pointwise op{classifier_.w, plan.classes, classifier_.bias, {}};
+  op.output = engine::Pointwise::Output::logits;
+  return engine::pointwise(tape, x, op);
 }
 
-Var Supernet::images(Tape& tape, const Batch& batch) const {
+Var Supernet::images(Tape& tape, const engine::Inputs& inputs) const {
   const Tape::Layer here(tape, "images");
-  return engine::image(tape, batch, {config_.resolution, border_, config_.resample});
+  return engine::image(tape, inputs, {config_.resolution, border_, config_.resample});
 }
 
 Raw Supernet::stem(Tape& tape, Var image, const PlanLayer& layer,

@@ -10,7 +10,6 @@
 
 #include "engine/layers.h"
 #include "engine/ops/image.h"
-#include "kernels/philox.h"
 #include "search/arch.h"
 
 namespace tunas::search {
@@ -33,8 +32,7 @@ class Supernet {
   Supernet(const Space& space, engine::ParamStore& params, const SupernetConfig& config);
 
   /// Logits [n][1][1][round_up_8(classes)] of a batch under `plan` (made by `plan()`).
-  engine::Raw forward(engine::Tape& tape, const Batch& batch, const Plan& plan,
-                      const PhiloxKey& dropout_key) const;
+  engine::Raw forward(engine::Tape& tape, const engine::Inputs& inputs, const Plan& plan) const;
 
   Plan plan(const Arch& arch) const { return resolve(space_, arch, config_.resolution); }
   const Space& space() const { return space_; }
@@ -50,7 +48,7 @@ class Supernet {
   };
   LayerWeights make(const engine::Registry& at, const PlanLayer& layer) const;
 
-  engine::Var images(engine::Tape& tape, const Batch& batch) const;
+  engine::Var images(engine::Tape& tape, const engine::Inputs& inputs) const;
   engine::Raw stem(engine::Tape& tape, engine::Var image, const PlanLayer& layer,
                    const LayerWeights& weights) const;
   engine::Raw layer(engine::Tape& tape, const engine::Raw& x, const PlanLayer& layer,

@@ -1,7 +1,5 @@
 // tunas profile: where the time of a step goes, kernel by kernel and layer by layer, on random
 // images; and how far it is from what the memory of this machine allows.
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -152,7 +150,7 @@ void measure(engine::Device& device, const Subject& what, Step step, engine::Pro
     if (report.scored > 0) {
       network.score(held_out.batch, report.plan, engine::Pass::search_validation);
     }
-    device.sync();
+    network.wait();
   };
   time(2, one);
   const std::vector<double> alone = time(report.steps, one);
@@ -173,7 +171,8 @@ engine::By rows_of(const Config& config) {
   return by == "kernel" ? engine::By::kernel : by == "layer" ? engine::By::layer : engine::By::both;
 }
 
-Exit run(const Config& config) {
+Exit run(const Config& given) {
+  Config config = given;
   const Step step = step_of(config);
   const Subject what = subject(config, step);
   ProfileReport report = report_on(config, what, step);
@@ -186,10 +185,7 @@ Exit run(const Config& config) {
                                                : GpuClock::Source::automatic);
   device.observe(profile.observer());
   report.profile = &profile;
-  const int threads = device.threads();
-  report.device = device.kind() == Kind::cuda
-                      ? "cuda"
-                      : fmt::format("{} thread{}", threads, threads == 1 ? "" : "s");
+  report.device = device.name();
   report.type = device.activation_type() == DType::bf16 ? "bf16" : "f32";
   report.copy = engine::copy_bandwidth(device);
   catch_interrupt();

@@ -87,9 +87,11 @@ TEST(Network, OnlyComputesWhatTheSupernetComputesThere) {
       const Plan plan = supernet.supernet().plan(arch);
       Network single(device, space.only(arch), small_config(32, 4));
       copy_used(supernet, plan, single);
-      const Outcome a = supernet.score(data.batch, plan, engine::Pass::search_validation);
+      supernet.score(data.batch, plan, engine::Pass::search_validation);
+      const Outcome a = supernet.wait().back();
       const Plan point = single.supernet().plan(Arch::largest(single.supernet().space()));
-      const Outcome b = single.score(data.batch, point, engine::Pass::search_validation);
+      single.score(data.batch, point, engine::Pass::search_validation);
+      const Outcome b = single.wait().back();
       EXPECT_EQ(a.loss, b.loss) << name << " " << arch.indices();
       EXPECT_GT(a.loss, 0);
     }
@@ -125,6 +127,7 @@ TEST(Network, ASteadyStepAllocatesNothing) {
     network.train_shard(data.batch, plan, 0, 0);
     network.update(0.01);
     network.score(data.batch, plan, engine::Pass::search_validation);
+    network.wait();
   };
   step();
   const long before = allocations;
@@ -168,19 +171,20 @@ TEST(Network, TrainingLowersTheLoss) {
   Network network(device, space, config);
   const SyntheticBatch data(16, 16, space.classes);
   const Plan plan = network.supernet().plan(Arch::largest(space));
-  const double first = network.train_shard(data.batch, plan, 0, 0).loss;
+  network.train_shard(data.batch, plan, 0, 0);
+  const double first = network.wait().back().loss;
   for (std::uint32_t step = 0; step < 40; ++step) {
     network.train_shard(data.batch, plan, step, 0);
     network.update(0.1);
   }
-  Outcome last;
   for (std::uint32_t step = 40; step < 60; ++step) {  // weights rest, running averages arrive
-    last = network.train_shard(data.batch, plan, step, 0);
+    network.train_shard(data.batch, plan, step, 0);
   }
+  const Outcome last = network.wait().back();
   EXPECT_LT(last.loss, 0.5 * first) << "sixteen images can be learnt by heart";
   EXPECT_GT(last.top1, 12);
-  EXPECT_GT(network.score(data.batch, plan, engine::Pass::evaluate).top1, 12)
-      << "running averages follow";
+  network.score(data.batch, plan, engine::Pass::evaluate);
+  EXPECT_GT(network.wait().back().top1, 12) << "running averages follow";
 }
 
 TEST(Network, WeightsSurviveAFile) {
