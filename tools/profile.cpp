@@ -105,7 +105,7 @@ double mean(const std::vector<double>& values) {
   return sum / static_cast<double>(values.size());
 }
 
-/// The report of a step, before anything ran.
+/// The report of a step, before anything ran. `what` must outlive it.
 ProfileReport report_on(const Config& config, const Subject& what, Step step) {
   ProfileReport report;
   report.network = what.network;
@@ -117,6 +117,7 @@ ProfileReport report_on(const Config& config, const Subject& what, Step step) {
     report.scored = static_cast<int>(report.images * config.number("val-multiplier"));
   }
   report.resolution = what.space.resolution;
+  report.plan = search::resolve(what.space, what.arch, report.resolution);
   report.steps = static_cast<int>(config.integer("steps"));
   report.kernels = config.text("kernels");
   return report;
@@ -135,7 +136,6 @@ search::NetworkConfig settings(const ProfileReport& report, Step step) {
 void measure(engine::Device& device, const Subject& what, Step step, engine::Profile& profile,
              ProfileReport& report) {
   search::Network network(device, what.space, settings(report, step));
-  report.plan = network.supernet().plan(what.arch);
   const RandomImages images(report.images, report.resolution, what.space.classes);
   const RandomImages held_out(report.scored, report.resolution, what.space.classes);
   std::uint32_t number = 0;
@@ -228,7 +228,8 @@ Verb profile_verb() {
                  .fallback = "32",
                  .unit = "images",
                  .help = "of a step",
-                 .least = 1},
+                 .least = 1,
+                 .most = 65536},
                 {.name = "val-multiplier",
                  .type = Type::number,
                  .fallback = "4",

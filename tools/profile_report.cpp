@@ -95,7 +95,7 @@ std::string time_line(const ProfileReport& report, double seconds, const std::st
 }
 
 std::string name_of(const ProfileReport& report, const Share& share, By by) {
-  const std::string layer = share.layer.empty() ? "-" : share.layer;
+  const std::string layer = share.layer.empty() ? "all weights" : share.layer;
   if (by == By::kernel) return share.pass + " " + share.kernel;
   if (by == By::both) return share.pass + " " + layer + " " + share.kernel;
   const std::string what = describe(report.plan, share.layer);
