@@ -8,7 +8,7 @@
 // so the last M = ceil(k/stride) rows of dy, kept in registers, serve both products of every pixel
 // of a cell row, and each pixel of x is read and each of dx written by one thread only. dy is made
 // of dz and y on load. Each block leaves [k*k + 2][c] sums (dw, S1, S2), added by a second kernel.
-#include "kernels/depthwise.cuh"
+#include "kernels/depthwise_strips.cuh"
 #include "kernels/library.h"
 
 namespace tunas::kernels::cuda {
