@@ -12,9 +12,12 @@ template <class T, int K, int S>
 struct ForwardPatch {
   static constexpr int kChannels = K == 7 || (K == 5 && S == 1) ? 1 : 2;
   static constexpr int kRows = kChannels == 2 ? 2 : S == 1 ? 7 : 4, kColumns = 7;
-  // Blocks an SM should hold, as many as registers allow.
-  static constexpr int kBlocks = K == 7 ? 3 : K == 3 && S == 1 && sizeof(T) == 2 ? 5 : 4;
-  static constexpr Patch kPatch{kRows, kColumns, kChannels, K, S, K* K, kBlocks};
+  // As many as registers allow.
+  static constexpr int kBlocks = K == 7 || (K == 5 && S == 2)         ? 3
+                                 : K == 3 && S == 1 && sizeof(T) == 2 ? 5
+                                                                      : 4;
+  static constexpr int kTaps = K * K;
+  static constexpr Patch kPatch{kRows, kColumns, kChannels, K, S, kTaps, kTaps + 8, kBlocks};
   static constexpr int kReads = kPatch.reads(kColumns);
 
   const DepthwiseForward& a;
@@ -25,11 +28,9 @@ struct ForwardPatch {
   __device__ ForwardPatch(const DepthwiseForward& args, int c0, const float* own_taps)
       : a(args), channel(c0), taps(own_taps) {}
 
-  /// acc += the products of one row of the tile with row i of the window.
-  __device__ void multiply(const float (&u)[kReads * kChannels], int i,
-                           float (&acc)[kColumns * kChannels]) const {
-    float w[K * kChannels];
-    read_pairs<kChannels, K>(taps + i * K * 2, w);
+  /// acc += the products of one row of the tile with one row of the window.
+  __device__ static void multiply(const float (&u)[kReads * kChannels], const float* w,
+                                  float (&acc)[kColumns * kChannels]) {
 #pragma unroll
     for (int j = 0; j < K; ++j) {
 #pragma unroll
@@ -62,7 +63,8 @@ struct ForwardPatch {
   /// row_floats: from one row of the tile to the next.
   __device__ void compute(const float* from, int row_floats, int image, int row, int column) {
     if (row >= a.y.h || column >= a.y.w) return;
-    float acc[kRows][kColumns * kChannels] = {};
+    float w[kTaps * kChannels], acc[kRows][kColumns * kChannels] = {};
+    read_pairs<kChannels, kTaps>(taps, w);
     T* to = static_cast<T*>(a.y.data) +
             ((static_cast<long>(image) * a.y.h + row) * a.y.w + column) * a.y.c + channel;
     const int above = a.top - row * S,
@@ -75,7 +77,7 @@ struct ForwardPatch {
 #pragma unroll
       for (int m = 0; m < kRows; ++m) {
         const int i = r - m * S;
-        if (inside && i >= 0 && i < K) multiply(u, i, acc[m]);
+        if (inside && i >= 0 && i < K) multiply(u, w + i * K * kChannels, acc[m]);
         if (i != K - 1) continue;
         finish_row(to, a.y.w - column, acc[m]);
         if (row + m + 1 >= a.y.h) return;
@@ -86,7 +88,7 @@ struct ForwardPatch {
 };
 
 template <class T, int K, int S>
-__global__ void __launch_bounds__(kTileThreads, ForwardPatch<T, K, S>::kPatch.blocks)
+__global__ void __launch_bounds__(kTileThreads, resident(ForwardPatch<T, K, S>::kBlocks))
     depthwise_kernel(DepthwiseForward a, Tiling tiling, float* partial) {
   using Mine = ForwardPatch<T, K, S>;
   constexpr Patch kPatch = Mine::kPatch;
@@ -97,7 +99,7 @@ __global__ void __launch_bounds__(kTileThreads, ForwardPatch<T, K, S>::kPatch.bl
   const int first = place.lane * kPatch.channels;  // of the block's channels
   float* taps = tile + tiling.bytes() / 4;
   load_taps<T>(a.w, tiling, a.y.c, taps);
-  Mine mine(a, place.channel, taps + first / 2 * (K * K * 2) + first % 2);
+  Mine mine(a, place.channel, taps + first / 2 * (Mine::kTaps * 2) + first % 2);
   const float* own = tile + first / 2 * tiling.pair_floats + first % 2;
   for (TileRun run(tiling); run.left > 0; run.next(tiling)) {
     const int row = run.row(tiling, kPatch), column = run.column(tiling, kPatch);

@@ -19,11 +19,22 @@ inline constexpr std::size_t kTileMemory = 227 * 1024;  // shared memory of an S
 /// every further one `stride` more.
 struct Patch {
   int rows, columns, channels;
-  int window, stride, taps;
-  int blocks;  // that an SM should hold
+  int window, stride;
+  int taps;    // of the filter: k*k
+  int work;    // instructions an output
+  int blocks;  // that an SM of an H100 should hold
 
   __host__ __device__ constexpr int reads(int n) const { return (n - 1) * stride + window; }
 };
+
+/// For __launch_bounds__: an SM of an A100 has 164 KB of shared memory where an H100's has 228.
+constexpr int resident(int blocks) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  return blocks * 164 / 228;
+#else
+  return blocks;
+#endif
+}
 
 /// [n][height][width][c] cut into tiles.
 struct Tiling {
@@ -47,14 +58,14 @@ struct Tiling {
   }
 };
 
-/// The cost of a cut in instructions a channel: `taps` and about 8 an output and a loaded value,
-/// 250 a thread and tile; halo, idle threads and split sectors included. With fewer than 12 warps
+/// The cost of a cut in instructions a channel: those of the outputs, 8 a loaded value and 250 a
+/// thread and tile; halo, idle threads and split sectors included. With fewer than 12 warps
 /// on an SM more and more of its cycles pass idle.
 inline double tile_cost(const Tiling& t, const Patch& patch) {
   const int threads = t.lanes * t.slots, warps = ceil_div(threads, 32);
   const int rounds = ceil_div(t.patches_down * t.patches_across, t.slots);
   const double filled = warps * 32.0 / threads;
-  const double computed = rounds * t.slots * patch.rows * patch.columns * (patch.taps + 8.0);
+  const double computed = rounds * t.slots * patch.rows * patch.columns * double(patch.work);
   // The channels of a block begin and end within a sector of 32 bytes where packs are odd.
   const double sectors = t.groups > 1 ? 1 + (t.packs % 2 ? 1.0 : 0.5) / t.packs : 1;
   const double loaded = t.rows * t.columns * 8 * sectors;

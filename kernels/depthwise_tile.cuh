@@ -181,6 +181,32 @@ struct SourceMaker {
   }
 };
 
+/// dy.
+template <class T>
+struct IncomingMaker {
+  using Args = Incoming;
+  struct Word {
+    Raw<T, kTilePack> dz, y;
+  };
+  const T *dz, *y;  // where dy is dz, cb is 0 and y anything
+  IncomingReader<kTilePack> reader;
+
+  __device__ IncomingMaker(const Incoming& dy, int image, int channel)
+      : dz(static_cast<const T*>(dy.dz.data) + first_of(dy.dz, image, channel)),
+        y(dy.ca ? static_cast<const T*>(dy.y.data) + first_of(dy.dz, image, channel) : dz),
+        reader(dy, channel) {}
+  __device__ Word fetch(int at) const {
+    return {load_raw<T, kTilePack>(dz + at), load_raw<T, kTilePack>(y + at)};
+  }
+  __device__ void value(const Word& held, float (&v)[kTilePack]) const {
+    float raw[kTilePack];
+    unpack<T>(held.dz, v);
+    unpack<T>(held.y, raw);
+#pragma unroll
+    for (int i = 0; i < kTilePack; ++i) v[i] = reader.value(i, v[i], raw[i]);
+  }
+};
+
 /// The block's weights behind its tile in shared memory, [pair][k*k][2]: k*k is odd.
 template <class T>
 __device__ inline void load_taps(const Filter& w, const Tiling& t, int c, float* taps) {
