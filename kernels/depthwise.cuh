@@ -12,7 +12,7 @@
 
 namespace tunas::kernels {
 
-inline constexpr int kTilePack = 8, kTileThreads = 128, kTileBlocks = 2112;
+inline constexpr int kTilePack = 8, kTileThreads = 128, kTileBlocks = 1056;
 inline constexpr std::size_t kTileMemory = 227 * 1024;  // shared memory of an SM of an H100
 
 /// Outputs that a thread computes at once. The first of `n` outputs in a row reads `window` inputs,
@@ -51,8 +51,8 @@ struct Tiling {
   __host__ __device__ int bytes() const { return rows * row_floats * 4; }
   Shape shape(const Patch& patch) const {
     // At its end a block sums kBatch floats of every thread in the same memory.
-    const int used = bytes() + packs * kTilePack * patch.taps * 4,
-              sums = lanes * slots * kBatch * 4;
+    const int used = bytes() + packs * kTilePack * patch.taps * 4;
+    const int sums = lanes * slots * kBatch * 4;
     return {dim3(groups, chunks), dim3(lanes * slots),
             static_cast<std::size_t>(used > sums ? used : sums)};
   }
