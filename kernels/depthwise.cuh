@@ -67,7 +67,7 @@ inline double tile_cost(const Tiling& t, const Patch& patch) {
   const double filled = warps * 32.0 / threads;
   const double computed = rounds * t.slots * patch.rows * patch.columns * double(patch.work);
   // The channels of a block begin and end within a sector of 32 bytes where packs are odd.
-  const double sectors = t.groups > 1 ? 1 + (t.packs % 2 ? 1.0 : 0.5) / t.packs : 1;
+  const double sectors = t.groups > 1 ? 1 + (t.packs % 2 ? 0.5 : 0.25) / t.packs : 1;
   const double loaded = t.rows * t.columns * 8 * sectors;
   const double fixed = 250.0 * threads / (t.packs * kTilePack);
   const auto by_memory = static_cast<double>(kTileMemory / (t.shape(patch).shared + 1024));
