@@ -1,6 +1,6 @@
 // What the two depthwise kernels share: how their work is cut. A block takes a run of tiles, each a
 // rectangle of one image and up to 72 of its channels. It loads what the tile reads, with its halo,
-// into shared memory (depthwise_tile.cuh); then each thread computes patches of the tile from
+// into shared memory (depthwise_load.cuh); then each thread computes patches of the tile from
 // there, for one or two channels. Loading makes the values once, sixteen bytes at a time, so that
 // the window's loop is all that is left to the patches.
 #pragma once

@@ -9,7 +9,7 @@
 // made of dz and y once, in a tile in shared memory (depthwise.cuh); each pixel of x is read and
 // each of dx written by one thread only. A thread walks down the rows of its patch; its dw stay in
 // registers. Each block leaves [k*k + 2][c] sums (dw, S1, S2), added by a second kernel.
-#include "kernels/depthwise_tile.cuh"
+#include "kernels/depthwise_load.cuh"
 #include "kernels/library.h"
 
 namespace tunas::kernels::cuda {

@@ -75,7 +75,8 @@ __device__ inline void activate_backward(Act act, const float (&z)[N], float (&d
   }
 }
 
-/// v[i] = from[c + i], or `absent` where from is null. Eight at once are loaded by sixteen bytes.
+/// v[i] = from[c + i], or `absent` where from is null. Eight at once are
+/// loaded by sixteen bytes, to which all such vectors are aligned.
 template <int N>
 __device__ inline void load_channels(const float* from, int c, float absent, float (&v)[N]) {
   if constexpr (N == 8) {
