@@ -2,7 +2,8 @@
 // compiler's -fsanitize=thread and linked with observer.cpp instead of its run-time library. It
 // finds what compute-sanitizer finds on a GPU:
 //
-//   memcheck   an access outside every live allocation, or outside the memory of the block
+//   memcheck   an access outside every live allocation, or to dynamic shared memory beyond what the
+//              launch asked for
 //   initcheck  shared memory read before the block has written it
 //   racecheck  two threads at one place without a barrier between them, one of them writing; in
 //              device memory also two blocks of one launch
@@ -38,8 +39,9 @@ bool observing();
 Traffic stop_counting();
 
 // For the scheduler and the memory: a launch, its blocks, and what lies where.
-void observe_launch();
-void observe_block(int block, int threads);
+/// Of dynamic shared memory the launch may not touch [closed_begin, closed_end).
+void observe_launch(const char* closed_begin, const char* closed_end);
+void observe_block(int block);
 void observe_block_end();
 void observe_thread(int thread);  // negative: none, the host's own code runs
 void observe_barrier();
