@@ -320,6 +320,16 @@ TEST(EmulatedTraffic, BankConflicts) {
   EXPECT_EQ(wide.least_bank_passes, 8);
 }
 
+TEST(EmulatedTraffic, ScratchMemoryApart) {
+  const Patterns p;
+  count_traffic(p.out.f32());
+  copy(gpu(), p.in.f32(), 1, 0, p.out.f32());
+  const Traffic t = traffic();
+  EXPECT_EQ(t.sectors_read, kSectors);
+  EXPECT_EQ(t.sectors_written, 0);
+  EXPECT_EQ(t.scratch_bytes(), 4 * kCount);
+}
+
 TEST(EmulatedTraffic, NothingIsCountedUnasked) {
   const Patterns p;
   traffic_of([&] { copy(gpu(), p.in.f32(), 1, 0, p.out.f32()); });

@@ -62,6 +62,7 @@ struct State {
   const char *closed_begin = nullptr, *closed_end = nullptr;  // of it, for this launch
   std::vector<Cell> shared_cells;
   bool counting = false, seen = false;
+  const void* scratch = nullptr;
   Traffic traffic;
   std::vector<Access> accesses;
   std::string problem;
@@ -149,7 +150,11 @@ void global_access(State& s, Allocation& in, const char* at, std::size_t bytes, 
     std::uint32_t& last = write ? in.sectors[i].written : in.sectors[i].read;
     if (last == s.block_serial) continue;
     last = s.block_serial;
-    (write ? s.traffic.sectors_written : s.traffic.sectors_read) += 1;
+    if (in.data == s.scratch) {
+      s.traffic.scratch_sectors += 1;
+    } else {
+      (write ? s.traffic.sectors_written : s.traffic.sectors_read) += 1;
+    }
   }
 }
 
@@ -189,10 +194,12 @@ void access(const void* address, std::size_t bytes, bool write, const void* pc) 
   } else {
     return;  // registers and constants
   }
-  if (s.counting) {
-    s.accesses.push_back({pc, reinterpret_cast<std::uintptr_t>(at), s.epoch, 0,
+  if (!s.counting) return;
+  for (std::size_t piece = 0; piece < bytes; piece += 16) {  // as the card cuts wider words
+    s.accesses.push_back({pc, reinterpret_cast<std::uintptr_t>(at) + piece, s.epoch, 0,
                           static_cast<std::uint16_t>(s.thread - 1),
-                          static_cast<std::uint16_t>(bytes), shared});
+                          static_cast<std::uint16_t>(std::min<std::size_t>(bytes - piece, 16)),
+                          shared});
   }
 }
 
@@ -271,8 +278,9 @@ void report(const std::string& problem) {
 std::string take_report() { return std::exchange(state().problem, {}); }
 bool observing() { return state().seen; }
 
-void count_traffic() {
+void count_traffic(const void* scratch) {
   state().traffic = {};
+  state().scratch = scratch;
   state().counting = true;
 }
 

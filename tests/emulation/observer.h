@@ -21,16 +21,20 @@ struct Traffic {
   /// 32-byte sectors of device memory, each once for every block that touches it: what reaches a
   /// block whose first-level cache never forgets.
   double sectors_read = 0, sectors_written = 0;
+  /// Of the scratch memory, which is not among them.
+  double scratch_sectors = 0;
   /// Sectors touched by the accesses of warps, and the fewest that hold the bytes asked for.
   double warp_sectors = 0, least_warp_sectors = 0;
   /// Passes over shared memory's 32 banks, and the fewest for the bytes asked for.
   double bank_passes = 0, least_bank_passes = 0;
 
   double bytes() const { return 32 * (sectors_read + sectors_written); }
+  double scratch_bytes() const { return 32 * scratch_sectors; }
 };
 
-/// Counts from here on; off by default, since it is slow.
-void count_traffic();
+/// Counts from here on; off by default, since it is slow. `scratch`: an allocation that is counted
+/// apart, or null.
+void count_traffic(const void* scratch = nullptr);
 /// What was counted since; stops counting. Waits for the device.
 Traffic traffic();
 /// Are the kernels compiled so that accesses are seen?

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
+#include <deque>
 #include <numeric>
 #include <vector>
 
@@ -218,7 +219,7 @@ class Block {
   std::vector<Warp> warps_;
   std::vector<int> queue_;
   std::size_t next_ = 0;
-  std::vector<Fiber> fibers_;
+  std::deque<Fiber> fibers_;  // a fiber that waits refers to its own while others are added
   std::vector<int> idle_;
   Fiber scheduler_;
   const void* bottom_ = nullptr;  // of the scheduler's stack
