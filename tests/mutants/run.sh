@@ -51,7 +51,7 @@ try() {
     object=$copy/$(basename "$source").o
     command=$(ninja -C "$build" -t commands "CMakeFiles/tunas_cuda.dir/kernels/$source.o" | tail -1)
     command=${command//"$root"/"$copy"}
-    command=$(sed -E "s| -MD -MT [^ ]* -MF [^ ]*||; s| -o [^ ]*| -o $object|" <<<"$command")
+    command=$(sed -E "s| -MD -MT [^ ]* -MF [^ ]*||; s| -o [^ ]*| -w -o $object|" <<<"$command")
     (cd "$copy" && eval "$command") >"$copy/log" 2>&1 || status=$?
     objects+=" $object"
   done
@@ -77,27 +77,31 @@ try() {
   rm -rf "$copy"
 }
 
-number=0 file="" sources="" tests=""
+# First the whole table is read, and every text looked up.
+number=0 file="" sources="" tests="" mutants=()
 while IFS= read -r line; do
   case $line in
     '' | '# '*) continue ;;
     '['*) IFS='|' read -r file sources tests <<<"${line:1:-1}" && continue ;;
   esac
   occurrence=0 equivalent=""
+  file=$(trim "$file")
+  [[ "$file $line" == *"$word"* ]] || continue
+  number=$((number + 1))
+  printf '%s: %s\n' "$file" "$line" >"$scratch/$number.name"
   if [[ $line =~ ^#([0-9]+)' '(.*)$ ]]; then
     occurrence=${BASH_REMATCH[1]} line=${BASH_REMATCH[2]}
   fi
   if [[ $line == *' ## '* ]]; then equivalent=${line##* ## } line=${line% ## *}; fi
-  file=$(trim "$file")
-  [[ "$file $line" == *"$word"* ]] || continue
   old=$(trim "${line%% => *}") new=$(trim "${line#* => }")
   mutate "$root/$file" "$occurrence" "$old" "$new" >/dev/null || exit 2
-  number=$((number + 1))
-  printf '%s: %s\n' "$file" "$line" >"$scratch/$number.name"
   printf '%s\n' "$equivalent" >"$scratch/$number.equivalent"
-  while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
-  try "$number" "$file" "$occurrence" "$old" "$new" "$(trim "$sources")" "$(trim "$tests")" &
+  mutants+=("$number" "$file" "$occurrence" "$old" "$new" "$(trim "$sources")" "$(trim "$tests")")
 done <"$root/tests/mutants/mutants.txt"
+for ((i = 0; i < ${#mutants[@]}; i += 7)); do
+  while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
+  try "${mutants[@]:i:7}" &
+done
 wait
 
 caught=0 equal=0 other=0
