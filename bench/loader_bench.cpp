@@ -61,6 +61,7 @@ void image(benchmark::State& state, Resample resample) {
   kernels::Image args;
   args.pixels = pixels.data();
   args.crops = crops.data();
+  args.crop_pixels = 1.0 * n * side * side;
   args.resample = resample;
   args.out = {out.data(), DType::f32, n, kResolution, kResolution, 4};
   for (auto _ : state) kernels::image(device.stream(), args);

@@ -22,6 +22,7 @@ namespace {
 
 struct Options {
   std::string model = "mobilenet_v3_large", space = "mobilenet_v3_like_search";
+  std::string device = "cpu", precision = "bf16";
   Kernels kernels = Kernels::automatic;
   int batch = 16, resolution = 224, threads = 0, steps = 10, warmup = 3, val_multiplier = 4;
   double width = 1;
@@ -62,14 +63,17 @@ nlohmann::ordered_json train(const Options& o, engine::Device& device) {
   const search::Space space = search::Space::named(o.model).scaled(o.width);
   search::NetworkConfig c = config(o, o.batch);
   c.supernet.running_averages = true;
+  c.plans = search::NetworkConfig::Plans::fixed;
   search::Network network(device, space, c);
   const search::Plan plan = network.supernet().plan(search::Arch::largest(space));
   const SyntheticBatch data(o.batch, o.resolution, space.classes);
   auto result = measure(o, [&](int i) {
     network.train_shard(data.batch, plan, static_cast<std::uint32_t>(i), 0);
     network.update(1e-3);
+    network.wait();
   });
   result["model"] = o.model;
+  result["device_mb"] = (network.parameter_bytes() + network.activation_bytes()) >> 20;
   result["gmacs_per_image"] = search::count(plan).macs / 1e9;
   return result;
 }
@@ -89,8 +93,10 @@ nlohmann::ordered_json search_step(const Options& o, engine::Device& device) {
     network.train_shard(data.batch, plan, static_cast<std::uint32_t>(i), 0);
     network.update(1e-3);
     network.score(held_out.batch, plan, engine::Pass::search_validation);
+    network.wait();
   });
   result["space"] = o.space;
+  result["device_mb"] = (network.parameter_bytes() + network.activation_bytes()) >> 20;
   result["val_multiplier"] = o.val_multiplier;
   return result;
 }
@@ -111,14 +117,22 @@ int run(int argc, char** argv) {
     verb->add_option("--threads", o.threads, "0: all");
     verb->add_flag_callback(
         "--library", [&o] { o.kernels = Kernels::library; },
-        "oneDNN's matrix products instead of our own");
+        "the libraries' kernels instead of our own (oneDNN; cuBLASLt, cuDNN)");
+    verb->add_option("--device", o.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
+    verb->add_option("--precision", o.precision, "on a GPU: bf16 or fp32")
+        ->check(CLI::IsMember({"bf16", "fp32"}));
     verb->add_option("--steps", o.steps, "timed steps");
     verb->add_option("--warmup", o.warmup, "steps before");
   }
   CLI11_PARSE(app, argc, argv);
-  engine::Device device = engine::Device::cpu(o.threads, o.kernels);
+  const bool gpu = o.device == "cuda";
+  engine::Device device =
+      gpu ? engine::Device::cuda(o.precision == "bf16" ? DType::bf16 : DType::f32, o.kernels)
+          : engine::Device::cpu(o.threads, o.kernels);
   nlohmann::ordered_json result = train_verb->parsed() ? train(o, device) : search_step(o, device);
-  result["device"] = "cpu";
+  result["device"] = o.device;
+  result["device_name"] = device.name();
+  result["precision"] = gpu ? o.precision : "fp32";
   result["threads"] = device.threads();
   result["kernels"] = o.kernels == Kernels::library ? "library" : "own";
   std::cout << result.dump() << "\n";

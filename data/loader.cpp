@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <limits>
 #include <system_error>
 
@@ -33,11 +34,13 @@ struct Loader::Slot {
   Stage stage = Stage::planning;
   std::int64_t batch = 0;
   int claimed = 0, done = 0, items_used = 0;
-  std::vector<Item> items;           // the first items_used count; the rest keep their memory
-  std::vector<std::uint8_t> pixels;  // at least `end` of them
+  std::vector<Item> items;  // the first items_used count; the rest keep their memory
+  engine::Memory memory;    // of the pixels, `end` bytes of it used
   std::uint64_t end = 0;
   Batch out;
   std::exception_ptr error;
+
+  std::uint8_t* pixels() const { return reinterpret_cast<std::uint8_t*>(memory.data()); }
 };
 
 /// What a thread decodes with.
@@ -181,10 +184,15 @@ bool Loader::find(Item& item, Worker& worker) const {
 }
 
 /// Finds room for the item's pixels behind those placed before.
-void Loader::place(Slot& slot, Item& item) {
+void Loader::place(Slot& slot, Item& item) const {
   item.offset = slot.end;
   slot.end = aligned(slot.end + item.bytes());
-  if (slot.pixels.size() < slot.end) slot.pixels.resize(slot.end);
+  if (slot.memory.bytes() >= slot.end) return;
+  const std::size_t bytes = slot.end + slot.end / 2;
+  engine::Memory larger = config_.device ? config_.device->alloc(bytes, engine::Place::host)
+                                         : engine::Memory::pages(bytes);
+  if (slot.memory.data()) std::memcpy(larger.data(), slot.memory.data(), slot.memory.bytes());
+  slot.memory = std::move(larger);
 }
 
 void Loader::plan(Slot& slot, Worker& worker) const {
@@ -220,7 +228,7 @@ void Loader::plan(Slot& slot, Worker& worker) const {
 void Loader::decode(Slot& slot, Item& item, Worker& worker) const {
   if (!item.present) return;
   try {
-    std::uint8_t* to = slot.pixels.data() + item.offset;
+    std::uint8_t* to = slot.pixels() + item.offset;
     worker.decoder.open(records_.content(item.sample, worker.scratch));
     for (;;) {
       try {
@@ -279,14 +287,16 @@ void Loader::hand_out(Slot& slot) {
     if (!item.present) continue;
     if (!item.stand_in.empty()) {
       place(slot, item);
-      std::copy(item.stand_in.begin(), item.stand_in.end(), slot.pixels.data() + item.offset);
+      std::copy(item.stand_in.begin(), item.stand_in.end(), slot.pixels() + item.offset);
     }
     const Region& region = item.view.region;
     out.crops.push_back({item.offset, region.h, region.w, 3 * region.w, item.view.flip});
     out.labels.push_back(records_.label(item.sample));
     out.samples.push_back(item.sample);
   }
-  out.pixels = slot.pixels.data();
+  out.pixels = slot.pixels();
+  const bool shared = config_.device && config_.device->kind() == Kind::cuda;
+  out.reach = shared ? Reach::both : Reach::host;
   for (int i = 0; i < slot.items_used; ++i) {
     for (const Skipped& bad : slot.items[static_cast<std::size_t>(i)].bad) note(bad);
   }

@@ -24,6 +24,7 @@
 #include "data/records.h"
 #include "data/sampler.h"
 #include "engine/batch.h"
+#include "engine/device.h"
 
 namespace tunas::data {
 
@@ -41,6 +42,9 @@ struct LoaderConfig {
   std::int64_t start = 0;  // position of the first sample
   int workers = 1;
   int prefetch = 2;  // batches ahead of the one in use
+  /// Pixels lie in memory that this device reads by itself; must outlive the loader. Null: the
+  /// host's.
+  const engine::Device* device = nullptr;
 };
 
 /// Evaluation: every sample once, in stored order, central crops.
@@ -92,7 +96,7 @@ class Loader {
   Slot* plannable();
   Slot* decodable();
   void plan(Slot& slot, Worker& worker) const;
-  static void place(Slot& slot, Item& item);
+  void place(Slot& slot, Item& item) const;
   bool find(Item& item, Worker& worker) const;
   bool skip(Item& item, const std::string& reason) const;
   void decode(Slot& slot, Item& item, Worker& worker) const;

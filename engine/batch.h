@@ -9,8 +9,12 @@
 
 namespace tunas {
 
+/// Who can read a batch's pixels: the host alone, the host and a GPU by itself, a GPU alone.
+enum class Reach : unsigned char { host, both, gpu };
+
 struct Batch {
   const std::uint8_t* pixels = nullptr;  // owned by the loader until its next call
+  Reach reach = Reach::host;
   std::vector<Crop> crops;
   std::vector<std::int32_t> labels;
   std::vector<std::int64_t> samples;  // global sample indices, in order

@@ -1,7 +1,5 @@
 #include "engine/optimizer.h"
 
-#include <algorithm>
-
 #include "kernels/update.h"
 
 namespace tunas::engine {
@@ -9,11 +7,12 @@ namespace tunas::engine {
 void Optimizer::start(ParamStore& store) const {
   for (int i = 0; i < states(); ++i) {
     const bool mean_square = kind == Kind::rms_prop && i == 0;
-    std::fill_n(store.state(i), store.size(), mean_square ? 1.0f : 0.0f);
+    store.device().fill(store.state(i), store.size(), mean_square ? 1.0f : 0.0f);
   }
 }
 
-void Optimizer::update(ParamStore& store, const Device& device, double rate, int shards) const {
+void Optimizer::update(ParamStore& store, double rate, int shards,
+                       std::uint32_t* not_finite) const {
   const float scale = 1.0f / static_cast<float>(shards);
   if (kind == Kind::rms_prop) {
     kernels::RmsProp args;
@@ -27,7 +26,9 @@ void Optimizer::update(ParamStore& store, const Device& device, double rate, int
     args.decay = decay;
     args.momentum = momentum;
     args.epsilon = epsilon;
-    kernels::rms_prop(device.stream(), args);
+    args.shadow = store.shadow();
+    args.not_finite = not_finite;
+    kernels::rms_prop(store.device().stream(), args);
   } else {
     kernels::Sgd args;
     args.size = store.size();
@@ -37,7 +38,9 @@ void Optimizer::update(ParamStore& store, const Device& device, double rate, int
     args.scale = scale;
     args.rate = static_cast<float>(rate);
     args.momentum = momentum;
-    kernels::sgd(device.stream(), args);
+    args.shadow = store.shadow();
+    args.not_finite = not_finite;
+    kernels::sgd(store.device().stream(), args);
   }
 }
 

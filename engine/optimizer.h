@@ -15,8 +15,9 @@ struct Optimizer {
   int states() const { return kind == Kind::rms_prop ? 2 : 1; }
   /// Initial state: mean square 1, momentum 0 (specification section 9).
   void start(ParamStore& store) const;
-  /// Updates the masters with the mean over `shards` of the summed gradients.
-  void update(ParamStore& store, const Device& device, double rate, int shards) const;
+  /// Updates the masters, and the shadow where there is one, with the mean over `shards` of the
+  /// summed gradients. `not_finite`, in the device's memory: see kernels/update.h.
+  void update(ParamStore& store, double rate, int shards, std::uint32_t* not_finite) const;
 };
 
 }  // namespace tunas::engine

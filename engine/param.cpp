@@ -1,6 +1,7 @@
 #include "engine/param.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numbers>
 
@@ -52,19 +53,44 @@ Weight ParamStore::add(const std::string& name, Weight sizes, Init init, int in_
   return param.weight;
 }
 
-void ParamStore::allocate(const Device& device, int shards, int states) {
-  const std::size_t bytes = size_ * sizeof(float);
-  masters_ = device.alloc(bytes);
-  running_ = device.alloc(3 * running_size_ * sizeof(float));
-  for (int i = 0; i < states; ++i) states_.push_back(device.alloc(bytes));
-  int levels = 0;  // partial sums that can wait at the same time
+namespace {
+
+/// Gradient buffers: the current one, and partial sums that can wait at the same time.
+int tree_levels(int shards) {
+  int levels = 0;
   while ((2 << levels) <= shards) ++levels;
   if (shards > (1 << levels)) ++levels;
+  return levels;
+}
+
+std::uint16_t to_bf16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (std::isnan(value)) return 0x7fff;
+  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+}  // namespace
+
+std::size_t ParamStore::bytes(DType type, int shards, int states) const {
+  const auto arrays = static_cast<std::size_t>(2 + tree_levels(shards) + states);
+  return (arrays * size_ + 3 * running_size_) * sizeof(float) +
+         (type == DType::bf16 ? size_ * size_of(type) : 0);
+}
+
+void ParamStore::allocate(const Device& device, int shards, int states) {
+  device_ = &device;
+  const std::size_t bytes = size_ * sizeof(float);
+  masters_ = device.alloc(bytes);
+  if (device.activation_type() == DType::bf16) shadow_ = device.alloc(size_ * size_of(DType::bf16));
+  running_ = device.alloc(3 * running_size_ * sizeof(float));
+  for (int i = 0; i < states; ++i) states_.push_back(device.alloc(bytes));
+  const int levels = tree_levels(shards);
   for (int i = 0; i < levels + 1; ++i) gradients_.push_back(device.alloc(bytes));
   partial_.assign(static_cast<std::size_t>(levels), kFree);
 }
 
 void ParamStore::init(std::uint64_t seed) {
+  std::vector<float> values;
   for (std::size_t i = 0; i < params_.size(); ++i) {
     const Param& p = params_[i];
     const PhiloxKey key{seed, Purpose::init, static_cast<std::uint32_t>(i), 0};
@@ -73,17 +99,34 @@ void ParamStore::init(std::uint64_t seed) {
     const double sigma = truncated ? p.init.value / kTruncatedStd : p.init.value;
     const std::size_t in = static_cast<std::size_t>(p.weight.in);
     const std::size_t used = static_cast<std::size_t>(p.shape.back());
-    float* w = data(p.weight);
+    values.resize(p.stored());
     for (std::size_t e = 0; e < p.stored(); ++e) {
       if (e % in >= used) {
-        w[e] = 0;
+        values[e] = 0;
       } else if (p.init.kind == Init::Kind::constant) {
-        w[e] = static_cast<float>(p.init.value);
+        values[e] = static_cast<float>(p.init.value);
       } else {
-        w[e] = static_cast<float>(sigma * normal(key, e, cut));
+        values[e] = static_cast<float>(sigma * normal(key, e, cut));
       }
     }
+    write(p, values);
   }
+}
+
+std::vector<float> ParamStore::read(const Param& param) const {
+  std::vector<float> values(param.stored());
+  device_->copy(values.data(), data(param.weight), values.size() * sizeof(float));
+  device_->sync();
+  return values;
+}
+
+void ParamStore::write(const Param& param, std::span<const float> values) {
+  device_->copy(data(param.weight), values.data(), values.size_bytes());
+  if (!shadow() || param.weight.running) return;
+  std::vector<std::uint16_t> rounded(values.size());
+  std::transform(values.begin(), values.end(), rounded.begin(), to_bf16);
+  device_->copy(static_cast<std::uint16_t*>(shadow()) + param.weight.offset, rounded.data(),
+                rounded.size() * sizeof(std::uint16_t));
 }
 
 float* ParamStore::data(const Weight& w) const {
@@ -96,20 +139,25 @@ float* ParamStore::grad(const Weight& w) const {
 }
 
 Filter ParamStore::view(const Weight& w, int out, int in) const {
-  return {data(w), DType::f32, {w.out, out}, {w.in, in}, w.k};
+  Filter filter{data(w), DType::f32, {w.out, out}, {w.in, in}, w.k};
+  if (shadow()) {
+    filter.data = static_cast<std::uint16_t*>(shadow()) + w.offset;
+    filter.type = DType::bf16;
+  }
+  return filter;
 }
 
 Filter ParamStore::grad_view(const Weight& w, int out, int in) const {
   return {grad(w), DType::f32, {w.out, out}, {w.in, in}, w.k};
 }
 
-void ParamStore::begin_shard(const Device& device) {
-  device.zero(grads(), size_ * sizeof(float));
+void ParamStore::begin_shard() {
+  device_->zero(grads(), size_ * sizeof(float));
   float* running = reinterpret_cast<float*>(running_.data());
-  device.copy(running + running_size_, running, running_size_ * sizeof(float));
+  device_->copy(running + running_size_, running, running_size_ * sizeof(float));
 }
 
-void ParamStore::end_shard(const Device& device, int shard, int shards) {
+void ParamStore::end_shard(int shard, int shards) {
   const bool last = shard + 1 == shards;
   for (std::size_t level = 0; level < partial_.size(); ++level) {
     int& waiting = partial_[level];
@@ -122,18 +170,14 @@ void ParamStore::end_shard(const Device& device, int shard, int shards) {
     if (waiting != kFree) {
       const float* sum =
           reinterpret_cast<float*>(gradients_[static_cast<std::size_t>(waiting)].data());
-      kernels::add(device.stream(), {size_, grads(), sum});
+      kernels::add(device_->stream(), {size_, grads(), sum});
       waiting = kFree;
     }
   }
   if (!last) current_ = free_buffer();
   float* running = reinterpret_cast<float*>(running_.data());
-  float* copy = running + running_size_;
-  float* sum = copy + running_size_;
-  for (std::size_t i = 0; i < running_size_; ++i) {
-    sum[i] = shard == 0 ? copy[i] : sum[i] + copy[i];
-    if (last) running[i] = sum[i] / static_cast<float>(shards);
-  }
+  kernels::shard_mean(device_->stream(), {running_size_, shard, shards, running + running_size_,
+                                          running + 2 * running_size_, running});
 }
 
 std::size_t ParamStore::free_buffer() const {

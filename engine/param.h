@@ -1,13 +1,15 @@
 // ParamStore: every parameter of a network in one flat array, stored once at its largest size.
 // Beside the masters lie gradients in the same layout and the optimizer's state, so that zeroing,
 // reducing over shards and updating are single passes. A Weight is a handle; views are made on
-// demand at the active width (a prefix of the stored filter, see kernels/tensor.h).
+// demand at the active width (a prefix of the stored filter, see kernels/tensor.h). Where kernels
+// read bf16 there is also a shadow, the masters rounded, which the optimizer writes on its way.
 //
 // Running averages of normalisation (networks trained alone) are a second, small array: each shard
 // of a step moves its own copy, and their mean over shards, in shard order, becomes the new value.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -48,11 +50,18 @@ class ParamStore {
   /// Registers a parameter; `in_used` < in leaves padding channels that stay zero and uncounted.
   Weight add(const std::string& name, Weight sizes, Init init, int in_used = 0);
   /// Takes the memory: masters, gradients for a tree over `shards`, and `states` state arrays.
+  /// `device` must outlive the store.
   void allocate(const Device& device, int shards, int states);
+  const Device& device() const { return *device_; }
+  /// Bytes that allocate will take.
+  std::size_t bytes(DType type, int shards, int states) const;
   /// Fills masters from (seed, position, element): independent of sizes of other parameters.
   void init(std::uint64_t seed);
+  /// A parameter as stored (Param::stored() floats), to and from the host's memory.
+  std::vector<float> read(const Param& param) const;
+  void write(const Param& param, std::span<const float> values);
 
-  /// The prefix [out][k][k][in] of the master, or of the current shard's gradient.
+  /// The prefix [out][k][k][in] of what kernels read, or of the current shard's gradient.
   Filter view(const Weight& w, int out, int in) const;
   Filter grad_view(const Weight& w, int out, int in) const;
   float* data(const Weight& w) const;
@@ -62,17 +71,18 @@ class ParamStore {
   /// Floats of the trained parameters, padding between them included.
   std::size_t size() const { return size_; }
   float* masters() const { return reinterpret_cast<float*>(masters_.data()); }
+  void* shadow() const { return shadow_.data(); }  // [size] bf16; null: kernels read the masters
   float* state(int i) const {
     return reinterpret_cast<float*>(states_[static_cast<std::size_t>(i)].data());
   }
   float* grads() const { return reinterpret_cast<float*>(gradients_[current_].data()); }
 
   /// Before a shard: its gradients are zero, its running averages those of the last step.
-  void begin_shard(const Device& device);
+  void begin_shard();
   /// After a shard: its gradients join the sums of earlier shards in one fixed binary tree over the
   /// shard index. After the last shard, `grads` holds the sum over all, and the running averages
   /// are new.
-  void end_shard(const Device& device, int shard, int shards);
+  void end_shard(int shard, int shards);
 
   const std::vector<Param>& params() const { return params_; }
   const Param* find(const std::string& name) const;  // null: not there
@@ -80,9 +90,10 @@ class ParamStore {
  private:
   std::size_t free_buffer() const;
 
+  const Device* device_ = nullptr;
   std::vector<Param> params_;
   std::size_t size_ = 0, running_size_ = 0;
-  Memory masters_, running_;  // running_: value, this shard's copy, sum over shards
+  Memory masters_, shadow_, running_;  // running_: value, this shard's copy, sum over shards
   std::vector<Memory> states_;
   std::vector<Memory> gradients_;  // one current, the others hold or await partial sums
   std::vector<int> partial_;       // buffer that holds the sum of a tree level, kFree: none

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 
 #include "kernels/error.h"
 
@@ -27,18 +28,22 @@ void Tape::reset(Pass pass) {
   chunk_ = offset_ = 0;
 }
 
-Var Tape::make(Tensor shape, Gradient gradient) {
+Var Tape::make(Tensor shape, Gradient gradient, DType grad_type) {
   shape.data = arena_->alloc(shape.bytes());
-  nodes_.push_back({shape, {}, gradient, static_cast<int>(entries_.size())});
+  nodes_.push_back({shape, {}, gradient, grad_type, static_cast<int>(entries_.size())});
   return {static_cast<int>(nodes_.size()) - 1};
 }
 
 Var Tape::activation(int n, int h, int w, int c, Gradient gradient) {
-  return make({nullptr, type_, n, h, w, c}, gradient);
+  return make({nullptr, type_, n, h, w, c}, gradient, type_);
 }
 
 Var Tape::floats(int n, int h, int w, int c, Gradient gradient) {
-  return make({nullptr, DType::f32, n, h, w, c}, gradient);
+  return make({nullptr, DType::f32, n, h, w, c}, gradient, DType::f32);
+}
+
+Var Tape::logits(int n, int c) {
+  return make({nullptr, DType::f32, n, 1, 1, c}, Gradient::wanted, type_);
 }
 
 Tape::Slot Tape::grad_slot(Var v) {
@@ -46,7 +51,8 @@ Tape::Slot Tape::grad_slot(Var v) {
   if (node.gradient == Gradient::none) return {};
   if (node.grad) return {node.grad, Write::accumulate};
   node.grad = node.value;
-  node.grad.data = arena_->alloc(node.value.bytes());
+  node.grad.type = node.grad_type;
+  node.grad.data = arena_->alloc(node.grad.bytes());
   return {node.grad, Write::overwrite};
 }
 
@@ -69,8 +75,16 @@ void Tape::drop(Node& node) {
 }
 
 void Tape::backward() {
+  const Range pass(stream_, &Observer::pass, "backward");
+  std::optional<Range> layer;  // one for each run of closures of the same layer
+  const char* name = nullptr;
   while (!entries_.empty()) {
     const Entry entry = entries_.back();
+    if (entry.layer != name) {
+      name = entry.layer;
+      layer.reset();
+      layer.emplace(stream_, &Observer::layer, name);
+    }
     entry.run(entry.closure, *this);
     entries_.pop_back();
     // Values made by this op (or after it) have no reader left.

@@ -14,6 +14,7 @@
 
 #include "engine/arena.h"
 #include "engine/param.h"
+#include "engine/range.h"
 #include "kernels/source.h"
 #include "kernels/stream.h"
 
@@ -44,6 +45,8 @@ class Tape {
   Var activation(int n, int h, int w, int c, Gradient gradient = Gradient::wanted);
   /// A new tensor that is float on every device (statistics, gates).
   Var floats(int n, int h, int w, int c, Gradient gradient = Gradient::none);
+  /// Floats whose gradient has the type of activations: bf16 would round them before the softmax.
+  Var logits(int n, int c);
 
   Tensor value(Var v) const { return nodes_[static_cast<std::size_t>(v.id)].value; }
   /// The gradient, or an empty tensor where nobody has written one.
@@ -61,10 +64,29 @@ class Tape {
     if (!recording()) return;
     void* at = place(sizeof(Closure), alignof(Closure));
     new (at) Closure(closure);
-    entries_.push_back({[](void* self, Tape& tape) { (*static_cast<Closure*>(self))(tape); }, at});
+    entries_.push_back(
+        {[](void* self, Tape& tape) { (*static_cast<Closure*>(self))(tape); }, at, layer_});
   }
   /// Runs the closures from the end. Seeding the gradient of the loss is the loss op's closure.
   void backward();
+
+  /// What is called and recorded during its life belongs to a layer; a closure takes it along. The
+  /// name must outlive the pass.
+  class Layer {
+   public:
+    Layer(Tape& tape, const char* name)
+        : tape_(tape), outer_(tape.layer_), range_(tape.stream_, &Observer::layer, name) {
+      tape.layer_ = name;
+    }
+    Layer(const Layer&) = delete;
+    Layer& operator=(const Layer&) = delete;
+    ~Layer() { tape_.layer_ = outer_; }
+
+   private:
+    Tape& tape_;
+    const char* outer_;
+    Range range_;
+  };
 
   /// Position to release from in passes that record nothing: frees every value made since `from`
   /// except `keep`.
@@ -75,14 +97,16 @@ class Tape {
   struct Node {
     Tensor value, grad;
     Gradient gradient = Gradient::none;
+    DType grad_type = DType::f32;
     int born = 0;  // entries on the tape when it was made
   };
   struct Entry {
     void (*run)(void* closure, Tape& tape);
     void* closure;
+    const char* layer;
   };
   void* place(std::size_t bytes, std::size_t align);
-  Var make(Tensor shape, Gradient gradient);
+  Var make(Tensor shape, Gradient gradient, DType grad_type);
   void drop(Node& node);
 
   Stream stream_;
@@ -90,6 +114,7 @@ class Tape {
   ParamStore* params_;
   DType type_;
   Pass pass_ = Pass::train;
+  const char* layer_ = "";
   std::vector<Node> nodes_;
   std::vector<Entry> entries_;
   std::vector<std::unique_ptr<char[]>> chunks_;  // closures; kept between passes

@@ -1,73 +1,42 @@
-// Depthwise forward (depthwise.h): walks down the output rows of a strip. Of each input row it
-// normalises and activates once, every output row that the row touches has its accumulators in
-// registers (M = ceil(k/stride) of them); the oldest is finished, stored and shifted out.
-// Leaves the moments of each block and channel, [chunks][4][c], merged by a second kernel.
-#include "kernels/depthwise.cuh"
+// Depthwise forward (depthwise.h): tiles of u in shared memory (depthwise.cuh), each thread
+// computes patches of kRows x kColumns outputs, their sums in registers; every row of the tile that
+// a patch reads is loaded once for all of its outputs. Leaves the moments of each block and
+// channel, [chunks][4][c], merged by a second kernel.
+#include "kernels/depthwise_tile.cuh"
 #include "kernels/library.h"
 
 namespace tunas::kernels::cuda {
 namespace {
 
 template <class T, int K, int S>
-struct ForwardStrip {
-  static constexpr int kChannels = K == 7 ? 1 : 2;
-  static constexpr int kColumns = 7;
-  static constexpr int kIn = (kColumns - 1) * S + K;  // input columns
-  static constexpr int kLive = (K + S - 1) / S;       // M
-  static constexpr unsigned kAll = (1u << kIn) - 1;
-  using Word = Raw<T, kChannels>;
+struct ForwardPatch {
+  static constexpr int kChannels = K == 7 || (K == 5 && S == 1) ? 1 : 2;
+  static constexpr int kRows = kChannels == 2 ? 2 : S == 1 ? 7 : 4, kColumns = 7;
+  // As many as registers allow.
+  static constexpr int kBlocks = K == 7 || (K == 5 && S == 2)         ? 3
+                                 : K == 3 && S == 1 && sizeof(T) == 2 ? 5
+                                                                      : 4;
+  static constexpr int kTaps = K * K;
+  static constexpr Patch kPatch{kRows, kColumns, kChannels, K, S, kTaps, kTaps + 8, kBlocks};
+  static constexpr int kReads = kPatch.reads(kColumns);
 
   const DepthwiseForward& a;
   int channel;
-  Reader<kChannels> reader;
-  float w[K * K][kChannels];
+  const float* taps;
   Spread<kChannels> spread;
 
-  __device__ ForwardStrip(const DepthwiseForward& args, int c0)
-      : a(args), channel(c0), reader(args.x, c0) {
-#pragma unroll
-    for (int i = 0; i < K * K; ++i) {
-      load(static_cast<const T*>(a.w.data) + static_cast<long>(i) * a.w.in.max + channel, w[i]);
-    }
-  }
+  __device__ ForwardPatch(const DepthwiseForward& args, int c0, const float* own_taps)
+      : a(args), channel(c0), taps(own_taps) {}
 
-  /// Loads rows first .. first+S of the image; bit x of `columns`: column x is inside.
-  __device__ void fetch(const T* image, int first, int left, unsigned columns,
-                        Word (&raw)[S][kIn]) const {
-    const int width = a.x.y.w, c = a.x.y.c;
+  /// acc += the products of one row of the tile with one row of the window.
+  __device__ static void multiply(const float (&u)[kReads * kChannels], const float* w,
+                                  float (&acc)[kColumns * kChannels]) {
 #pragma unroll
-    for (int s = 0; s < S; ++s) {
-      const int row = first + s;
-      const T* from = image + (static_cast<long>(row) * width + left) * c;
-      const unsigned inside = row >= 0 && row < a.x.y.h ? columns : 0u;
-      if (inside == kAll) {
+    for (int j = 0; j < K; ++j) {
 #pragma unroll
-        for (int x = 0; x < kIn; ++x) raw[s][x] = load_raw<T, kChannels>(from + x * c);
-      } else {
-#pragma unroll
-        for (int x = 0; x < kIn; ++x) {
-          raw[s][x] = Word{};
-          if (inside >> x & 1) raw[s][x] = load_raw<T, kChannels>(from + x * c);
-        }
-      }
-    }
-  }
-
-  __device__ void add_row(const Word (&raw)[kIn], int tap, unsigned columns,
-                          float (&acc)[kLive][kColumns * kChannels]) const {
-    float u[kIn * kChannels];
-    reader.row(raw, columns, u);
-#pragma unroll
-    for (int m = 0; m < kLive; ++m) {
-      const int i = S * (kLive - 1 - m) + tap;
-      if (i >= K) continue;
-#pragma unroll
-      for (int j = 0; j < K; ++j) {
-#pragma unroll
-        for (int e = 0; e < kColumns * kChannels; ++e) {
-          const int q = e / kChannels, ch = e % kChannels;
-          acc[m][e] += w[i * K + j][ch] * u[(q * S + j) * kChannels + ch];
-        }
+      for (int e = 0; e < kColumns * kChannels; ++e) {
+        const int q = e / kChannels, ch = e % kChannels;
+        acc[e] += w[j * kChannels + ch] * u[(q * S + j) * kChannels + ch];
       }
     }
   }
@@ -90,64 +59,63 @@ struct ForwardStrip {
     }
   }
 
-  __device__ void walk(int n, int begin, int end, int strip) {
-    const int left = strip * kColumns * S - a.left, width = a.x.y.w;
-    const T* image = static_cast<const T*>(a.x.y.data) +
-                     static_cast<long>(n) * a.x.y.h * width * a.y.c + channel;
-    unsigned columns = 0;
-#pragma unroll
-    for (int x = 0; x < kIn; ++x) {
-      columns |= static_cast<unsigned>(left + x >= 0 && left + x < width) << x;
-    }
-    const int valid = a.y.w - strip * kColumns;
-    float acc[kLive][kColumns * kChannels] = {};
-    Word raw[S][kIn];
-    int row = begin * S - a.top;
-    fetch(image, row, left, columns, raw);
+  /// The patch at (row, column) of the image's outputs; `from`: the first value of its window,
+  /// row_floats: from one row of the tile to the next.
+  __device__ void compute(const float* from, int row_floats, int image, int row, int column) {
+    if (row >= a.y.h || column >= a.y.w) return;
+    float w[kTaps * kChannels], acc[kRows][kColumns * kChannels] = {};
+    read_pairs<kChannels, kTaps>(taps, w);
     T* to = static_cast<T*>(a.y.data) +
-            ((static_cast<long>(n) * a.y.h + begin) * a.y.w + strip * kColumns) * a.y.c + channel;
-    for (int p = begin - (kLive - 1); p < end; ++p, row += S) {
-      Word next[S][kIn];
-      fetch(image, p + 1 < end ? row + S : -S, left, columns, next);
+            ((static_cast<long>(image) * a.y.h + row) * a.y.w + column) * a.y.c + channel;
+    const int above = a.top - row * S,
+              below = above + a.x.y.h;  // rows that the image does not have
 #pragma unroll
-      for (int s = 0; s < S; ++s) {
-        if (row + s >= 0 && row + s < a.x.y.h) add_row(raw[s], s, columns, acc);
-      }
-      if (p >= begin) {
-        finish_row(to, valid, acc[0]);
+    for (int r = 0; r < kPatch.reads(kRows); ++r, from += row_floats) {
+      const bool inside = K == 3 || (r >= above && r < below);  // not worth a branch where k is 3
+      float u[kReads * kChannels];
+      if (inside) read_pairs<kChannels, kReads>(from, u);
+#pragma unroll
+      for (int m = 0; m < kRows; ++m) {
+        const int i = r - m * S;
+        if (inside && i >= 0 && i < K) multiply(u, w + i * K * kChannels, acc[m]);
+        if (i != K - 1) continue;
+        finish_row(to, a.y.w - column, acc[m]);
+        if (row + m + 1 >= a.y.h) return;
         to += static_cast<long>(a.y.w) * a.y.c;
-      }
-#pragma unroll
-      for (int m = 0; m < kLive; ++m) {
-#pragma unroll
-        for (int e = 0; e < kColumns * kChannels; ++e) {
-          acc[m][e] = m + 1 < kLive ? acc[(m + 1) % kLive][e] : 0;
-        }
-      }
-#pragma unroll
-      for (int s = 0; s < S; ++s) {
-#pragma unroll
-        for (int x = 0; x < kIn; ++x) raw[s][x] = next[s][x];
       }
     }
   }
 };
 
 template <class T, int K, int S>
-__global__ void __launch_bounds__(kStripThreads, 3)
-    depthwise_kernel(DepthwiseForward a, Strips strips, float* partial) {
-  using Strip = ForwardStrip<T, K, S>;
-  __shared__ float buffer[kBatch * kStripThreads];
-  const int c = a.y.c;
-  const StripPlace place(strips, Strip::kChannels, c);
-  Strip strip(a, place.channel);
-  each_strip(strips, place,
-             [&](int n, int begin, int end, int column) { strip.walk(n, begin, end, column); });
+__global__ void __launch_bounds__(kTileThreads, resident(ForwardPatch<T, K, S>::kBlocks))
+    depthwise_kernel(DepthwiseForward a, Tiling tiling, float* partial) {
+  using Mine = ForwardPatch<T, K, S>;
+  constexpr Patch kPatch = Mine::kPatch;
+  auto* tile = dynamic_shared<float>();
+  const Tensor& x = a.x.y;
+  const TilePlace place(tiling, kPatch.channels, a.y.c);
+  TileLoader<SourceMaker<T>> loader(a.x, tiling, x.h, x.w, x.c);
+  const int first = place.lane * kPatch.channels;  // of the block's channels
+  float* taps = tile + tiling.bytes() / 4;
+  load_taps<T>(a.w, tiling, a.y.c, taps);
+  Mine mine(a, place.channel, taps + first / 2 * (Mine::kTaps * 2) + first % 2);
+  const float* own = tile + first / 2 * tiling.pair_floats + first % 2;
+  for (TileRun run(tiling); run.left > 0; run.next(tiling)) {
+    const int row = run.row(tiling, kPatch), column = run.column(tiling, kPatch);
+    __syncthreads();
+    loader.load(tiling, run.image, row * S - a.top, column * S - a.left, tile);
+    __syncthreads();
+    place.each_patch(tiling, [&](int down, int across) {
+      const int r = down * kPatch.rows, q = across * kPatch.columns;
+      mine.compute(own + r * S * tiling.row_floats + q * S * 2, tiling.row_floats, run.image,
+                   row + r, column + q);
+    });
+  }
   if (!partial) return;
-  const int lanes = strips.cut.lanes;
-  write_moments(strip.spread, buffer, lanes, strips.cut.slots,
-                static_cast<int>(blockIdx.x) * lanes * Strip::kChannels, c,
-                partial + static_cast<long>(blockIdx.y) * kMomentRows * c);
+  write_moments(mine.spread, tile, tiling.lanes, tiling.slots,
+                static_cast<int>(blockIdx.x) * tiling.packs * kTilePack, a.y.c,
+                partial + static_cast<long>(blockIdx.y) * kMomentRows * a.y.c);
 }
 
 }  // namespace
@@ -159,17 +127,16 @@ void depthwise(CudaContext& context, const DepthwiseForward& args) {
   with_type(args.x.y.type, [&](auto t) {
     with_window(args.w.k, args.stride, [&](auto k, auto s) {
       using T = decltype(t);
-      using Strip = ForwardStrip<T, k(), s()>;
       const int c = args.y.c;
-      const Strips strips =
-          cut_strips(args.y.n, args.y.h, args.y.w, c, Strip::kChannels, Strip::kColumns);
+      constexpr Patch kPatch = ForwardPatch<T, k(), s()>::kPatch;
+      const Tiling tiling = cut_tiles(args.y.n, args.y.h, args.y.w, c, kPatch);
       float* partial =
           args.moments.mean
-              ? scratch(context, static_cast<std::size_t>(strips.chunks) * kMomentRows * c)
+              ? scratch(context, static_cast<std::size_t>(tiling.chunks) * kMomentRows * c)
               : nullptr;
-      launch(context, "depthwise", depthwise_kernel<T, k(), s()>, strips.shape(), args, strips,
-             partial);
-      if (partial) merge_moments(context, partial, strips.chunks, c, args.moments);
+      launch(context, "depthwise", depthwise_kernel<T, k(), s()>, tiling.shape(kPatch), args,
+             tiling, partial);
+      if (partial) merge_moments(context, partial, tiling.chunks, c, args.moments);
     });
   });
 }

@@ -1,65 +1,128 @@
-// What the two depthwise kernels share: strips. A thread owns kChannels neighbouring channels and
-// walks down a strip of kColumns columns and at most kStripRows rows of one image; the next rows
-// are loaded while the present ones are computed on. Neighbouring threads own neighbouring
-// channels, so a warp reads runs of up to 128 bytes; halo columns come from the first-level cache.
+// What the two depthwise kernels share: how their work is cut. A block takes a run of tiles, each a
+// rectangle of one image and up to 72 of its channels. It loads what the tile reads, with its halo,
+// into shared memory (depthwise_tile.cuh); then each thread computes patches of the tile from
+// there, for one or two channels. Loading makes the values once, sixteen bytes at a time, so that
+// the window's loop is all that is left to the patches.
 #pragma once
+
+#include <cmath>
 
 #include "kernels/depthwise.h"
 #include "kernels/reduce.cuh"
 
 namespace tunas::kernels {
 
-inline constexpr int kStripRows = 14, kStripThreads = 128, kStripBlocks = 2112;
+inline constexpr int kTilePack = 8, kTileThreads = 128, kTileBlocks = 2112;
+inline constexpr std::size_t kTileMemory = 227 * 1024;  // shared memory of an SM of an H100
 
-/// Strips of `rows` x `columns` over the [height][width] of every image; blocks take them in turn.
-struct Strips {
-  Cut cut;
-  int across, down, rows, height, sets, chunks;  // a set: one strip a slot
-  int count;
+/// Outputs that a thread computes at once. The first of `n` outputs in a row reads `window` inputs,
+/// every further one `stride` more.
+struct Patch {
+  int rows, columns, channels;
+  int window, stride;
+  int taps;    // of the filter: k*k
+  int work;    // instructions an output
+  int blocks;  // that an SM of an H100 should hold
 
-  Shape shape() const { return {dim3(cut.groups, chunks), dim3(cut.threads())}; }
+  __host__ __device__ constexpr int reads(int n) const { return (n - 1) * stride + window; }
 };
 
-inline Strips cut_strips(int n, int height, int width, int c, int channels, int columns) {
-  Strips s{};
-  s.cut = cut_channels(c, channels, kStripThreads);
-  s.height = height;
-  s.across = ceil_div(width, columns);
-  s.down = ceil_div(height, kStripRows);
-  s.rows = ceil_div(height, s.down);
-  s.count = n * s.across * s.down;
-  s.sets = ceil_div(s.count, s.cut.slots);
-  s.chunks = s.cut.chunks(s.count, kStripBlocks);
-  return s;
+/// For __launch_bounds__: an SM of an A100 has 164 KB of shared memory where an H100's has 228.
+constexpr int resident(int blocks) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  return blocks * 164 / 228;
+#else
+  return blocks;
+#endif
 }
 
-/// Where a thread stands: its lane and slot, and the strip it is on.
-struct StripPlace {
-  int lane, slot, channel;
-  bool idle;
+/// [n][height][width][c] cut into tiles.
+struct Tiling {
+  int packs, lanes, slots;           // of a block: eight channels; threads side by side; their rows
+  int groups, chunks;                // grid.x, grid.y
+  int patches_down, patches_across;  // of a tile
+  int tiles_down, tiles_across, tiles;  // of an image; of all images
+  int run;                              // tiles of a block
+  int rows, columns;                    // of a tile in shared memory
+  int pair_floats, row_floats;          // there, to the next pair of channels, to the next row
+  int down_step, across_step;           // of a thread: to its next patch
+  int pixel_step;                       // and to its next pixel while it loads
 
-  __device__ StripPlace(const Strips& s, int channels, int c) {
-    slot = static_cast<int>(threadIdx.x) / s.cut.lanes;
-    lane = static_cast<int>(threadIdx.x) - slot * s.cut.lanes;
-    channel = (static_cast<int>(blockIdx.x) * s.cut.lanes + lane) * channels;
-    idle = channel >= c;
-    if (idle) channel = 0;
+  __host__ __device__ int bytes() const { return rows * row_floats * 4; }
+  Shape shape(const Patch& patch) const {
+    // At its end a block sums kBatch floats of every thread in the same memory.
+    const int used = bytes() + packs * kTilePack * patch.taps * 4,
+              sums = lanes * slots * kBatch * 4;
+    return {dim3(groups, chunks), dim3(lanes * slots),
+            static_cast<std::size_t>(used > sums ? used : sums)};
   }
 };
 
-/// Calls walk(image, first row, end row, column strip) for each strip of this thread.
-template <class Walk>
-__device__ inline void each_strip(const Strips& s, const StripPlace& place, const Walk& walk) {
-  if (place.idle) return;
-  for (int set = static_cast<int>(blockIdx.y); set < s.sets; set += s.chunks) {
-    const int strip = set * s.cut.slots + place.slot;
-    if (strip >= s.count) return;
-    const int above = strip / s.across, column = strip - above * s.across;
-    const int image = above / s.down, part = above - image * s.down;
-    const int begin = part * s.rows;
-    const int end = begin + s.rows < s.height ? begin + s.rows : s.height;
-    walk(image, begin, end, column);
+/// The cost of a cut in instructions a channel: those of the outputs, 8 a loaded value and 250 a
+/// thread and tile; halo, idle threads and split sectors included. With fewer than 12 warps
+/// on an SM more and more of its cycles pass idle.
+inline double tile_cost(const Tiling& t, const Patch& patch) {
+  const int threads = t.lanes * t.slots, warps = ceil_div(threads, 32);
+  const int rounds = ceil_div(t.patches_down * t.patches_across, t.slots);
+  const double filled = warps * 32.0 / threads;
+  const double computed = rounds * t.slots * patch.rows * patch.columns * double(patch.work);
+  // The channels of a block begin and end within a sector of 32 bytes where packs are odd.
+  const double sectors = t.groups > 1 ? 1 + (t.packs % 2 ? 1.0 : 0.5) / t.packs : 1;
+  const double loaded = t.rows * t.columns * 8 * sectors;
+  const double fixed = 250.0 * threads / (t.packs * kTilePack);
+  const auto by_memory = static_cast<double>(kTileMemory / (t.shape(patch).shared + 1024));
+  const double by_registers = patch.blocks * kTileThreads / (warps * 32.0);
+  const double live = threads / 32.0 * (by_memory < by_registers ? by_memory : by_registers);
+  return ((computed + fixed) * filled + loaded) * t.tiles * t.groups * t.packs *
+         (live < 12 ? std::sqrt(12 / live) : 1);
+}
+
+/// The cheapest cut of [n][height][width][c]. Depends on the shape only.
+inline Tiling cut_tiles(int n, int height, int width, int c, const Patch& patch) {
+  Tiling best{};
+  double least = 0;
+  const int packs = ceil_div(c, kTilePack);
+  const int down = ceil_div(height, patch.rows), across = ceil_div(width, patch.columns);
+  const auto consider = [&](int p, int a, int b, int rounds) {
+    Tiling t{};
+    t.packs = p;
+    t.lanes = p * kTilePack / patch.channels;
+    t.groups = ceil_div(packs, p);
+    t.patches_down = a;
+    t.patches_across = b;
+    t.rows = patch.reads(a * patch.rows);
+    t.columns = patch.reads(b * patch.columns);
+    t.pair_floats = 2 * (t.columns | 1);  // odd: lanes meet in different banks
+    t.row_floats = p * kTilePack / 2 * t.pair_floats;
+    t.slots = ceil_div(a * b, rounds);
+    t.down_step = t.slots / b;
+    t.across_step = t.slots % b;
+    t.pixel_step = t.lanes * t.slots / p;
+    t.tiles_down = ceil_div(down, a);
+    t.tiles_across = ceil_div(across, b);
+    t.tiles = n * t.tiles_down * t.tiles_across;
+    if (t.shape(patch).shared > kTileMemory / patch.blocks - 1024 && a * b > 1) return;
+    const double cost = tile_cost(t, patch);
+    if (least > 0 && cost >= least) return;
+    least = cost;
+    best = t;
+  };
+  for (int p = packs < 3 ? packs : 3; p <= packs && p <= 9; ++p) {
+    const int slots = kTileThreads * patch.channels / (p * kTilePack);  // at most
+    for (int b = 1; b <= across && b <= 4; ++b) {
+      for (int tiles = 1, last = 0; tiles <= down && last != 1; ++tiles) {
+        const int a = ceil_div(down, tiles), rounds = ceil_div(a * b, slots);
+        if (a == last || a > 16) continue;
+        last = a;
+        consider(p, a, b, rounds);
+        if (2 * rounds <= a * b) consider(p, a, b, 2 * rounds);
+      }
+    }
   }
+  const int limit = kTileBlocks / best.groups > 1 ? kTileBlocks / best.groups : 1;
+  best.run = ceil_div(best.tiles, limit);
+  best.chunks = ceil_div(best.tiles, best.run);
+  return best;
 }
 
 /// Calls f(integral_constant k, integral_constant stride). Throws Error(usage) on other sizes.

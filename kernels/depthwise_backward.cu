@@ -1,203 +1,178 @@
 // Depthwise backward (depthwise.h), dgrad and wgrad in one pass over dz, y and x.
 //
-// A strip consists of cells: cell (P, Q) is the stride x stride block of input pixels with
+// Outputs are cells: cell (P, Q) is the stride x stride block of input pixels with
 // h + top = stride*P + a, w + left = stride*Q + b. With i = stride*m + a and j = stride*l + b
 //
 //   du[h,w] = sum_{m,l} w[i,j]*dy[P-m, Q-l];     dw[i,j] += u[h,w]*dy[P-m, Q-l]
 //
-// so the last M = ceil(k/stride) rows of dy, kept in registers, serve both products of every pixel
-// of a cell row, and each pixel of x is read and each of dx written by one thread only. dy is made
-// of dz and y on load. Each block leaves [k*k + 2][c] sums (dw, S1, S2), added by a second kernel.
-#include "kernels/depthwise.cuh"
+// so M = ceil(k/stride) rows and columns of dy serve both products of every pixel of a cell. dy is
+// made of dz and y once, in a tile in shared memory (depthwise.cuh); each pixel of x is read and
+// each of dx written by one thread only. A thread walks down the rows of its patch; its dw stay in
+// registers. Each block leaves [k*k + 2][c] sums (dw, S1, S2), added by a second kernel.
+#include "kernels/depthwise_tile.cuh"
 #include "kernels/library.h"
 
 namespace tunas::kernels::cuda {
 namespace {
 
 template <class T, int K, int S>
-struct BackwardStrip {
+struct BackwardPatch {
   static constexpr int kChannels = K == 3 ? 2 : 1;
-  static constexpr int kColumns = S == 2 || K == 7 ? 4 : 7;  // of cells
-  static constexpr int kLive = (K + S - 1) / S;              // M
-  static constexpr int kDy = kColumns + kLive - 1;           // columns of dy
-  static constexpr int kPixels = kColumns * S;               // columns of x
-  static constexpr unsigned kAllDy = (1u << kDy) - 1, kAllX = (1u << kPixels) - 1;
+  static constexpr int kRows = K == 3 || S == 2 ? 4 : 7, kColumns = S == 2 ? 4 : 7;  // of cells
+  static constexpr int kLive = (K + S - 1) / S;                                      // M
+  static constexpr int kTaps = K * K, kWork = 2 * kTaps + 20 * S * S;
+  static constexpr int kBlocks = K == 7 || (S == 2 && sizeof(T) == 4) ? 2 : 3;
+  static constexpr Patch kPatch{kRows, kColumns, kChannels, kLive, 1, kTaps, kWork, kBlocks};
+  static constexpr int kDy = kColumns + kLive - 1;  // columns of dy
+  static constexpr int kPixels = kColumns * S;      // columns of x
+  static constexpr unsigned kAll = (1u << kPixels) - 1;
   using Word = Raw<T, kChannels>;
-
-  /// One cell row as loaded: a row of dy's makings and S rows of x.
-  struct Rows {
-    Word dz[kDy], y[kDy], x[S][kPixels];
-  };
 
   const DepthwiseBackward& a;
   int channel;
+  const float* taps;
   Reader<kChannels> reader;
-  IncomingReader<kChannels> incoming;
   GradWriter<T, kChannels> writer;
-  float w[K * K][kChannels], dw[K * K * kChannels];
-  float dy[kLive][kDy * kChannels];
-  unsigned dy_columns, x_columns;
-  int dy_left, x_left;
+  float dw[kTaps * kChannels] = {};
 
-  __device__ BackwardStrip(const DepthwiseBackward& args, int c0)
-      : a(args), channel(c0), reader(args.x, c0), incoming(args.dy, c0), writer(args.dx, c0) {
-#pragma unroll
-    for (int i = 0; i < K * K; ++i) {
-      load(static_cast<const T*>(a.w.data) + static_cast<long>(i) * a.w.in.max + channel, w[i]);
-#pragma unroll
-      for (int ch = 0; ch < kChannels; ++ch) dw[i * kChannels + ch] = 0;
-    }
-  }
+  __device__ BackwardPatch(const DepthwiseBackward& args, int c0, const float* own_taps)
+      : a(args), channel(c0), taps(own_taps), reader(args.x, c0), writer(args.dx, c0) {}
 
-  __device__ static void fetch(const T* from, int c, unsigned columns, unsigned all, Word* raw,
-                               int count) {
-    if (columns == all) {
+  /// The S rows of x of a cell row; bit p of `columns`: column p is inside the image.
+  __device__ void fetch(const T* from, int h, unsigned columns, Word (&raw)[S][kPixels]) const {
 #pragma unroll
-      for (int x = 0; x < count; ++x, from += c) raw[x] = load_raw<T, kChannels>(from);
-    } else {
+    for (int s = 0; s < S; ++s) {
+      const unsigned inside = h + s >= 0 && h + s < a.x.y.h ? columns : 0u;
+      const T* at = from + static_cast<long>(s) * a.x.y.w * a.x.y.c;
 #pragma unroll
-      for (int x = 0; x < count; ++x, from += c) {
-        raw[x] = Word{};
-        if (columns >> x & 1) raw[x] = load_raw<T, kChannels>(from);
+      for (int p = 0; p < kPixels; ++p) {
+        raw[s][p] = Word{};
+        if (inside >> p & 1) raw[s][p] = load_raw<T, kChannels>(at + p * a.x.y.c);
       }
     }
   }
 
-  __device__ void fetch_dy(int n, int p, Rows& rows) const {
-    const Tensor& dz = a.dy.dz;
-    const unsigned columns = p >= 0 && p < dz.h ? dy_columns : 0u;
-    const long at = ((static_cast<long>(n) * dz.h + p) * dz.w + dy_left) * dz.c + channel;
-    fetch(static_cast<const T*>(dz.data) + at, dz.c, columns, kAllDy, rows.dz, kDy);
-    fetch(static_cast<const T*>(a.dy.y.data) + at, dz.c, a.dy.ca ? columns : 0u, kAllDy, rows.y,
-          kDy);
-  }
-
-  __device__ void fetch_x(int n, int p, Rows& rows) const {
-    const Tensor& t = a.x.y;
-#pragma unroll
-    for (int s = 0; s < S; ++s) {
-      const int h = p * S + s - a.top;
-      const T* from = static_cast<const T*>(t.data) +
-                      ((static_cast<long>(n) * t.h + h) * t.w + x_left) * t.c + channel;
-      fetch(from, t.c, h >= 0 && h < t.h ? x_columns : 0u, kAllX, rows.x[s], kPixels);
-    }
-  }
-
-  /// Shifts the window up and appends dy row p.
-  __device__ void push(const Rows& rows, int p) {
-#pragma unroll
-    for (int m = 0; m + 1 < kLive; ++m) {
-#pragma unroll
-      for (int e = 0; e < kDy * kChannels; ++e) dy[m][e] = dy[m + 1][e];
-    }
-    float y[kDy * kChannels];
-    auto& last = dy[kLive - 1];
-    unpack_row<kChannels>(rows.dz, last);
-    unpack_row<kChannels>(rows.y, y);
-#pragma unroll
-    for (int e = 0; e < kDy * kChannels; ++e) {
-      last[e] = incoming.value(e % kChannels, last[e], y[e]);
-    }
-    clear_outside<kChannels>(p >= 0 && p < a.dy.dz.h ? dy_columns : 0u, last);
-  }
-
-  /// Both products for sub-row s of the newest cell row.
-  __device__ void multiply(int s, const float (&u)[kPixels * kChannels],
+  /// Both products of one row of x, the s-th of its cell row, with one row of dy, m rows above.
+  __device__ void multiply(const float (&dy)[kDy * kChannels], int m, int s, const float* w,
+                           const float (&u)[kPixels * kChannels],
                            float (&du)[kPixels * kChannels]) {
+    const int i = S * m + s;
 #pragma unroll
-    for (int i = 0; i < K; ++i) {
-      if (i % S != s) continue;
+    for (int j = 0; j < K; ++j) {
+      const int tap = (i * K + j) * kChannels;
 #pragma unroll
-      for (int j = 0; j < K; ++j) {
+      for (int e = 0; e < kColumns * kChannels; ++e) {
+        const int q = e / kChannels, ch = e % kChannels;
+        const int at = (q * S + j % S) * kChannels + ch;
+        const float d = dy[(q + kLive - 1 - j / S) * kChannels + ch];
+        du[at] += w[tap + ch] * d;
+        dw[tap + ch] += u[at] * d;
+      }
+    }
+  }
+
+  /// Turns du of one row of x into dz, writes it and adds to its sums.
+  __device__ void finish_row(long at, unsigned columns, const Word (&raw)[kPixels],
+                             float (&du)[kPixels * kChannels]) {
+    float v[kPixels * kChannels];
+    reader.normalise_row(raw, v);
+    activate_backward(reader.act, v, du);
+    unpack_row<kChannels>(raw, v);
 #pragma unroll
-        for (int e = 0; e < kColumns * kChannels; ++e) {
-          const int q = e / kChannels, ch = e % kChannels;
-          const int at = (q * S + j % S) * kChannels + ch;
-          const float d = dy[kLive - 1 - i / S][(q + kLive - 1 - j / S) * kChannels + ch];
-          du[at] += w[i * K + j][ch] * d;
-          dw[(i * K + j) * kChannels + ch] += u[at] * d;
+    for (int p = 0; p < kPixels; ++p) {
+      if (columns >> p & 1) {
+        writer.put_dz(at + p * a.x.y.c, v + p * kChannels, du + p * kChannels);
+      }
+    }
+  }
+
+  /// The patch whose first pixel is (top, left); `from`: the first dy its window reads, row_floats:
+  /// from one row of the tile to the next, `rows`: of cells.
+  __device__ void compute(const float* from, int row_floats, int image, int top, int left,
+                          int rows) {
+    const Tensor& x = a.x.y;
+    unsigned columns = 0;
+#pragma unroll
+    for (int p = 0; p < kPixels; ++p) {
+      columns |= static_cast<unsigned>(left + p >= 0 && left + p < x.w) << p;
+    }
+    float w[kTaps * kChannels];
+    read_pairs<kChannels, kTaps>(taps, w);
+    const long line = static_cast<long>(x.w) * x.c;
+    long at =
+        (static_cast<long>(image) * x.h + top) * line + static_cast<long>(left) * x.c + channel;
+    const T* data = static_cast<const T*>(x.data);
+    Word raw[S][kPixels];
+    fetch(data + at, top, columns, raw);
+#pragma unroll 1
+    for (int h = top; rows > 0; --rows, h += S, at += S * line, from += row_floats) {
+      Word next[S][kPixels];
+      fetch(data + at + S * line, rows > 1 ? h + S : -S, columns, next);
+#pragma unroll
+      for (int s = 0; s < S; ++s) {
+        if (h + s < 0 || h + s >= x.h) continue;
+        float u[kPixels * kChannels], du[kPixels * kChannels] = {};
+        reader.row(raw[s], columns, u);
+#pragma unroll
+        for (int r = 0; r < kLive; ++r) {
+          const int m = kLive - 1 - r;
+          if (S * m + s >= K) continue;
+          float dy[kDy * kChannels];
+          read_pairs<kChannels, kDy>(from + r * row_floats, dy);
+          multiply(dy, m, s, w, u, du);
         }
+        if (writer.dz) finish_row(at + s * line, columns, raw[s], du);
       }
-    }
-  }
-
-  __device__ void cell_row(int n, int p, const Rows& rows) {
-    const Tensor& t = a.x.y;
 #pragma unroll
-    for (int s = 0; s < S; ++s) {
-      const int h = p * S + s - a.top;
-      if (h < 0 || h >= t.h) continue;
-      float v[kPixels * kChannels], du[kPixels * kChannels] = {};
-      reader.row(rows.x[s], x_columns, v);
-      multiply(s, v, du);
-      if (!writer.dz) continue;
-      const long at = ((static_cast<long>(n) * t.h + h) * t.w + x_left) * t.c + channel;
-      reader.normalise_row(rows.x[s], v);
-      activate_backward(reader.act, v, du);
-      unpack_row<kChannels>(rows.x[s], v);
+      for (int s = 0; s < S; ++s) {
 #pragma unroll
-      for (int x = 0; x < kPixels; ++x) {
-        if (x_columns >> x & 1) writer.put_dz(at + x * t.c, v + x * kChannels, du + x * kChannels);
+        for (int p = 0; p < kPixels; ++p) raw[s][p] = next[s][p];
       }
-    }
-  }
-
-  __device__ void walk(int n, int begin, int end, int strip) {
-    begin += a.top / S;  // cell rows and columns start with the first that holds a pixel
-    end += a.top / S;
-    const int first = a.left / S + strip * kColumns;
-    dy_left = first - (kLive - 1);
-    x_left = first * S - a.left;
-    dy_columns = x_columns = 0;
-#pragma unroll
-    for (int x = 0; x < kDy; ++x) {
-      dy_columns |= static_cast<unsigned>(dy_left + x >= 0 && dy_left + x < a.dy.dz.w) << x;
-    }
-#pragma unroll
-    for (int x = 0; x < kPixels; ++x) {
-      x_columns |= static_cast<unsigned>(x_left + x >= 0 && x_left + x < a.x.y.w) << x;
-    }
-    Rows rows;
-    for (int p = begin - (kLive - 1); p < begin; ++p) {
-      fetch_dy(n, p, rows);
-      push(rows, p);
-    }
-    fetch_dy(n, begin, rows);
-    fetch_x(n, begin, rows);
-    for (int p = begin; p < end; ++p) {
-      Rows next;
-      fetch_dy(n, p + 1 < end ? p + 1 : -1, next);
-      fetch_x(n, p + 1 < end ? p + 1 : -S, next);
-      push(rows, p);
-      cell_row(n, p, rows);
-      rows = next;
     }
   }
 };
 
 template <class T, int K, int S>
-__global__ void __launch_bounds__(kStripThreads, K == 5 && S == 2 ? 3 : 2)
-    depthwise_backward_kernel(DepthwiseBackward a, Strips strips, float* partial) {
-  using Strip = BackwardStrip<T, K, S>;
-  constexpr int kChannels = Strip::kChannels;
-  __shared__ float buffer[kBatch * kStripThreads];
-  const int c = a.x.y.c;
-  const StripPlace place(strips, kChannels, c);
-  Strip strip(a, place.channel);
-  each_strip(strips, place,
-             [&](int n, int begin, int end, int column) { strip.walk(n, begin, end, column); });
+__global__ void __launch_bounds__(kTileThreads, resident(BackwardPatch<T, K, S>::kBlocks))
+    depthwise_backward_kernel(DepthwiseBackward a, Tiling tiling, int cells, float* partial) {
+  using Mine = BackwardPatch<T, K, S>;
+  constexpr Patch kPatch = Mine::kPatch;
+  auto* tile = dynamic_shared<float>();
+  const Tensor& dz = a.dy.dz;
+  const TilePlace place(tiling, kPatch.channels, dz.c);
+  TileLoader<IncomingMaker<T>> loader(a.dy, tiling, dz.h, dz.w, dz.c);
+  const int first = place.lane * kPatch.channels;  // of the block's channels
+  float* taps = tile + tiling.bytes() / 4;
+  load_taps<T>(a.w, tiling, dz.c, taps);
+  Mine mine(a, place.channel, taps + first / 2 * (Mine::kTaps * 2) + first % 2);
+  const float* own = tile + first / 2 * tiling.pair_floats + first % 2;
+  for (TileRun run(tiling); run.left > 0; run.next(tiling)) {
+    // Cells begin with the first that holds a pixel.
+    const int row = run.row(tiling, kPatch) + a.top / S;
+    const int column = run.column(tiling, kPatch) + a.left / S;
+    __syncthreads();
+    loader.load(tiling, run.image, row - (Mine::kLive - 1), column - (Mine::kLive - 1), tile);
+    __syncthreads();
+    place.each_patch(tiling, [&](int down, int across) {
+      const int r = down * kPatch.rows, q = across * kPatch.columns;
+      const int rows = cells + a.top / S - row - r;
+      mine.compute(own + r * tiling.row_floats + q * 2, tiling.row_floats, run.image,
+                   (row + r) * S - a.top, (column + q) * S - a.left,
+                   rows < kPatch.rows ? rows : kPatch.rows);
+    });
+  }
   if (!partial) return;
-  float* out = partial + static_cast<long>(blockIdx.y) * (K * K + 2) * c;
-  const int lanes = strips.cut.lanes, first = static_cast<int>(blockIdx.x) * lanes * kChannels;
+  float* out = partial + static_cast<long>(blockIdx.y) * (Mine::kTaps + 2) * dz.c;
+  const int lanes = tiling.lanes, c0 = static_cast<int>(blockIdx.x) * tiling.packs * kTilePack;
   const auto emit = [&](int row) {
-    return [=](int v, int lane, float sum) {
-      const int at = first + lane * kChannels + v % kChannels;
-      if (at < c) out[(row + v / kChannels) * c + at] = sum;
+    return [=, c = dz.c](int v, int lane, float sum) {
+      const int at = c0 + lane * kPatch.channels + v % kPatch.channels;
+      if (at < c) out[(row + v / kPatch.channels) * c + at] = sum;
     };
   };
-  sum_slots(strip.dw, buffer, lanes, strips.cut.slots, emit(0));
-  sum_slots(strip.writer.s1, buffer, lanes, strips.cut.slots, emit(K * K));
-  sum_slots(strip.writer.s2, buffer, lanes, strips.cut.slots, emit(K * K + 1));
+  sum_slots(mine.dw, tile, lanes, tiling.slots, emit(0));
+  sum_slots(mine.writer.s1, tile, lanes, tiling.slots, emit(Mine::kTaps));
+  sum_slots(mine.writer.s2, tile, lanes, tiling.slots, emit(Mine::kTaps + 1));
 }
 
 }  // namespace
@@ -210,21 +185,21 @@ void depthwise_backward(CudaContext& context, const DepthwiseBackward& args) {
   with_type(x.type, [&](auto t) {
     with_window(args.w.k, args.stride, [&](auto k, auto s) {
       using T = decltype(t);
-      using Strip = BackwardStrip<T, k(), s()>;
-      constexpr int kTaps = k() * k();
+      constexpr Patch kPatch = BackwardPatch<T, k(), s()>::kPatch;
       const auto cells = [&](int size, int before) {
         return (size - 1 + before) / s() - before / s() + 1;
       };
-      const Strips strips = cut_strips(x.n, cells(x.h, args.top), cells(x.w, args.left), x.c,
-                                       Strip::kChannels, Strip::kColumns);
-      const long stride = static_cast<long>(kTaps + 2) * x.c;
+      const int down = cells(x.h, args.top);
+      const Tiling tiling = cut_tiles(x.n, down, cells(x.w, args.left), x.c, kPatch);
+      const long stride = static_cast<long>(kPatch.taps + 2) * x.c;
       const bool sums_wanted = args.dw || (args.dx.dz && args.dx.mean);
-      float* partial = sums_wanted ? scratch(context, strips.chunks * stride) : nullptr;
-      launch(context, "depthwise backward", depthwise_backward_kernel<T, k(), s()>, strips.shape(),
-             args, strips, partial);
+      float* partial = sums_wanted ? scratch(context, tiling.chunks * stride) : nullptr;
+      launch(context, "depthwise backward", depthwise_backward_kernel<T, k(), s()>,
+             tiling.shape(kPatch), args, tiling, down, partial);
       OrderedSums sums;
       if (args.dw) {
-        OrderedSum dw{partial, strips.chunks, stride, kTaps, x.c, args.dw.in.max, args.dw.f32()};
+        OrderedSum dw{partial, tiling.chunks,  stride,       kPatch.taps,
+                      x.c,     args.dw.in.max, args.dw.f32()};
         if (args.decay != 0) {
           dw.w = args.w.data;
           dw.w_type = args.w.type;
@@ -233,7 +208,7 @@ void depthwise_backward(CudaContext& context, const DepthwiseBackward& args) {
         sums.add(dw);
       }
       if (args.dx.dz) {
-        add_source_sums(sums, args.dx, partial + kTaps * x.c, strips.chunks, stride, x.c);
+        add_source_sums(sums, args.dx, partial + kPatch.taps * x.c, tiling.chunks, stride, x.c);
       }
       if (sums.count) add_in_order(context, sums);
     });

@@ -1,7 +1,9 @@
-// on<cpu::f, cuda::f>(stream, args): the only branch on the device. Dry streams add cost(args).
+// on<cpu::f, cuda::f>(stream, args): the only branch on the device. Dry streams add cost(args); an
+// observed stream says which kernel is called, and at what cost.
 #pragma once
 
 #include "kernels/error.h"
+#include "kernels/observer.h"
 #include "kernels/stream.h"
 
 namespace tunas {
@@ -15,7 +17,7 @@ inline constexpr bool kBuiltWithCuda = false;
 struct CudaContext;
 
 template <auto Cpu, auto Cuda, class Args>
-void on(Stream stream, const Args& args) {
+void run(const Stream& stream, const Args& args) {
   switch (stream.kind) {
     case Kind::cpu:
       Cpu(*static_cast<CpuContext*>(stream.handle), args);
@@ -33,6 +35,14 @@ void on(Stream stream, const Args& args) {
       ++tally.calls;
       return;
   }
+}
+
+template <auto Cpu, auto Cuda, class Args>
+void on(const Stream& stream, const Args& args) {
+  Observer* observer = stream.observer;
+  if (observer != nullptr) observer->begin(observer->self, kernel_name<Cpu>(), cost(args));
+  run<Cpu, Cuda>(stream, args);
+  if (observer != nullptr) observer->end(observer->self);
 }
 
 }  // namespace tunas

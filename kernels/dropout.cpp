@@ -53,7 +53,7 @@ Sums backward_group(const DropoutBackward& args, int begin, int end) {
   for (long row = 0; row < x.y.rows(); ++row) {
     for (int c = begin; c < end; c += 4) {
       const long first = row * x.y.c + c;
-      const Random4 random = philox(args.key, static_cast<std::uint64_t>(first / 4));
+      const Random4 random = philox(*args.key, static_cast<std::uint64_t>(first / 4));
       for (int j = 0; j < 4; ++j) {
         const long i = first + j;
         const bool kept = uniform_float(random.v[j]) >= args.rate;
@@ -85,7 +85,7 @@ void dropout(CpuContext& context, const DropoutForward& args) {
   parallel(context, x.y.rows(), [&](long row, int) {
     for (int c = 0; c < x.y.c; c += 4) {
       const long first = row * x.y.c + c;
-      const Random4 random = philox(args.key, static_cast<std::uint64_t>(first / 4));
+      const Random4 random = philox(*args.key, static_cast<std::uint64_t>(first / 4));
       for (int j = 0; j < 4; ++j) {
         const bool kept = uniform_float(random.v[j]) >= args.rate;
         const float a = activate(x.act, normalised(x, first + j, c + j));

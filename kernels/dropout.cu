@@ -8,10 +8,11 @@ namespace {
 
 struct DropoutBody {
   float rate, keep;  // keep = 1/(1-rate)
+  const PhiloxKey* at_key;
   PhiloxKey key;
 
-  explicit DropoutBody(float r, const PhiloxKey& k) : rate(r), keep(1.0f / (1.0f - r)), key(k) {}
-  __device__ void start(int, int, int) {}
+  DropoutBody(float r, const PhiloxKey* k) : rate(r), keep(1.0f / (1.0f - r)), at_key(k) {}
+  __device__ void start(int, int, int) { key = *at_key; }
   __device__ void value(long at, float (&d)[kRowPack]) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -29,6 +30,7 @@ __global__ void __launch_bounds__(kRowThreads)
     dropout_kernel(DropoutBody body, Source x, T* out, RowCut rows) {
   const RowSpan span(rows);
   const Reader<kRowPack> reader(x, span.channel < rows.c ? span.channel : 0);
+  body.start(0, 0, 0);
   for (long row = span.begin + span.slot; row < span.end; row += rows.cut.slots) {
     const long at = row * rows.c + span.channel;
     float v[kRowPack];

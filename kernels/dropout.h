@@ -2,7 +2,8 @@
 //
 //   out = kept ? a/(1-rate) : 0;   dz = kept ? dout/(1-rate)*act'(z) : 0, with the sums of source.h
 //
-// i counts elements in [n][h][w][c] order at the active width. Nothing is stored for backward.
+// i counts elements in [n][h][w][c] order at the active width. Nothing is stored for backward. The
+// key lies in the kernel's memory, so that a graph replayed in another step draws other numbers.
 #pragma once
 
 #include "kernels/dispatch.h"
@@ -14,7 +15,7 @@ namespace tunas::kernels {
 struct DropoutForward {
   Source x;  // ungated
   float rate = 0;
-  PhiloxKey key;
+  const PhiloxKey* key = nullptr;
   Tensor out;
 };
 
@@ -22,7 +23,7 @@ struct DropoutBackward {
   Tensor dout;
   Source x;
   float rate = 0;
-  PhiloxKey key;
+  const PhiloxKey* key = nullptr;
   SourceGrad dx;
 };
 

@@ -34,18 +34,17 @@ int window_size(Resample resample, int in, int out) {
 }  // namespace
 
 Cost cost(const Image& args) {
-  const int h = args.out.h - 2 * args.border, w = args.out.w - 2 * args.border;
+  // The crops themselves may lie in the GPU's memory: they count as squares of their mean size.
+  const int r = args.out.h - 2 * args.border;
+  const double images = args.out.n, pixels = static_cast<double>(r) * r;
+  const double crop_pixels = args.crop_pixels > 0 ? args.crop_pixels : images * pixels;
+  const double side = std::sqrt(crop_pixels / std::max(images, 1.0));
+  const bool legacy = args.resample == Resample::legacy_bicubic;
+  const double taps = legacy ? 4 : window_size(args.resample, static_cast<int>(side), r);
   Cost total;
+  total.flops = images * 6 * taps * (r * side + pixels);
+  total.bytes_read = 3 * crop_pixels;
   total.bytes_written = bytes_of(args.out);
-  for (int n = 0; n < args.out.n; ++n) {
-    const double ch = args.crops ? args.crops[n].h : h, cw = args.crops ? args.crops[n].w : w;
-    const bool legacy = args.resample == Resample::legacy_bicubic;
-    const double x_taps = legacy ? 4 : window_size(args.resample, static_cast<int>(cw), w);
-    const double y_taps = legacy ? 4 : window_size(args.resample, static_cast<int>(ch), h);
-    total.flops +=
-        6.0 * (legacy ? y_taps * h * cw + x_taps * h * w : x_taps * ch * w + y_taps * h * w);
-    total.bytes_read += 3.0 * ch * cw;
-  }
   return total;
 }
 

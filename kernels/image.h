@@ -12,6 +12,7 @@
 // Floor: the crops' bytes once, 16*(R+2b)^2 bytes an image written (f32).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cost.h"
@@ -25,6 +26,12 @@ struct Crop {
   int h = 0, w = 0;
   int stride = 0;
   bool flip = false;
+
+  /// From its first byte to its last.
+  std::size_t bytes() const {
+    return static_cast<std::size_t>(stride) * static_cast<std::size_t>(h - 1) +
+           3 * static_cast<std::size_t>(w);
+  }
 };
 
 enum class Resample : unsigned char { legacy_bicubic, bicubic, bilinear };
@@ -37,8 +44,9 @@ struct Image {
   Resample resample = Resample::legacy_bicubic;
   float mean[3] = {123.675f, 116.28f, 103.53f};  // on the 0..255 scale
   float std[3] = {58.395f, 57.12f, 57.375f};
-  int border = 0;  // zero pixels on each side of out: R = out.h - 2*border
-  Tensor out;      // [n][R+2b][R+2b][4]
+  int border = 0;          // zero pixels on each side of out: R = out.h - 2*border
+  double crop_pixels = 0;  // h*w summed over the crops, for the cost; 0: as if each had R*R
+  Tensor out;              // [n][R+2b][R+2b][4]
 };
 
 Cost cost(const Image& args);

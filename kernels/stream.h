@@ -1,4 +1,5 @@
-// Stream: where a kernel runs. Cpu: a CpuContext; Cuda: a CudaContext; Dry: a Tally.
+// Stream: where a kernel runs. Cpu: a CpuContext; Cuda: a CudaContext; Dry: a Tally. And who looks
+// on.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +10,12 @@ namespace tunas {
 
 enum class Kind : unsigned char { cpu, cuda, dry };
 
+struct Observer;  // of kernels/observer.h
+
 struct Stream {
   Kind kind = Kind::cpu;
   void* handle = nullptr;
+  Observer* observer = nullptr;  // null: nobody
 };
 
 class Workers;

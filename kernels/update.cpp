@@ -3,6 +3,10 @@
 // chunks are fixed because its vectors and its last elements may differ in fused multiply-adds.
 #include "kernels/update.h"
 
+#include <atomic>
+#include <cmath>
+#include <limits>
+
 #include "kernels/parallel.h"
 #include "kernels/update_loops.h"
 
@@ -23,28 +27,44 @@ Cost cost(const Add& args) {
   return {size, 8 * size, 4 * size};
 }
 
+Cost cost(const ShardMean& args) {
+  const auto size = static_cast<double>(args.size);
+  const bool first = args.shard == 0, last = args.shard + 1 == args.shards;
+  return {size, (first ? 4 : 8) * size, (last ? 8 : 4) * size};
+}
+
 namespace cpu {
 namespace {
 
 constexpr std::size_t kChunk = std::size_t{1} << 14;  // elements
 
+void add_count(std::uint32_t* total, std::uint32_t count) {
+  if (total && count > 0) std::atomic_ref(*total) += count;
+}
+
 }  // namespace
 
 void rms_prop(CpuContext& context, const RmsProp& args) {
   const UpdateLoops& loops = update_loops();
-  parallel_pieces(context, args.size, kChunk,
-                  [&](std::size_t begin, std::size_t end) { loops.rms_prop(args, begin, end); });
+  parallel_pieces(context, args.size, kChunk, [&](std::size_t begin, std::size_t end) {
+    add_count(args.not_finite, loops.rms_prop(args, begin, end));
+  });
 }
 
 void sgd(CpuContext& context, const Sgd& args) {
   const Sgd a = args;
   parallel_pieces(context, args.size, kChunk, [a](std::size_t begin, std::size_t end) {
+    std::uint32_t bad = 0;
 #pragma GCC ivdep
     for (std::size_t i = begin; i < end; ++i) {
-      const float mom = a.momentum * a.mom[i] + (a.scale * a.grad[i] + a.weight_decay * a.w[i]);
-      a.mom[i] = mom;
-      a.w[i] -= a.rate * mom;
+      const float g = a.scale * a.grad[i];
+      const bool finite = std::abs(g) <= std::numeric_limits<float>::max();
+      const float mom = a.momentum * a.mom[i] + (g + a.weight_decay * a.w[i]);
+      a.mom[i] = finite ? mom : a.mom[i];
+      a.w[i] -= finite ? a.rate * mom : 0.0f;
+      bad += !finite;
     }
+    add_count(a.not_finite, bad);
   });
 }
 
@@ -53,6 +73,17 @@ void add(CpuContext& context, const Add& args) {
   parallel_pieces(context, args.size, kChunk, [a](std::size_t begin, std::size_t end) {
 #pragma GCC ivdep
     for (std::size_t i = begin; i < end; ++i) a.a[i] += a.b[i];
+  });
+}
+
+void shard_mean(CpuContext& context, const ShardMean& args) {
+  const ShardMean a = args;
+  const float shards = static_cast<float>(a.shards);
+  parallel_pieces(context, args.size, kChunk, [a, shards](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      a.sum[i] = a.shard == 0 ? a.value[i] : a.sum[i] + a.value[i];
+      if (a.shard + 1 == a.shards) a.mean[i] = a.sum[i] / shards;
+    }
   });
 }
 

@@ -1,6 +1,8 @@
 // Optimizer updates (update.h): one thread four parameters, the bf16 shadow written on the way.
 #include "kernels/update.h"
 
+#include <cfloat>
+
 #include "kernels/pack.cuh"
 
 namespace tunas::kernels::cuda {
@@ -24,6 +26,13 @@ dim3 blocks(std::size_t size) {
   return dim3(ceil_div(static_cast<long>(size / kPack + size % kPack), kThreads));
 }
 
+/// Counts what is not, which happens rarely enough for an atomic.
+__device__ inline bool is_finite(float g, std::uint32_t* not_finite) {
+  if (fabsf(g) <= FLT_MAX) return true;
+  if (not_finite) atomicAdd(not_finite, 1u);
+  return false;
+}
+
 struct RmsPropBody {
   RmsProp a;
   template <int N>
@@ -36,6 +45,7 @@ struct RmsPropBody {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float scaled = a.scale * g[i];
+      if (!is_finite(scaled, a.not_finite)) continue;
       ms[i] = a.decay * ms[i] + (1 - a.decay) * scaled * scaled;
       mom[i] = a.momentum * mom[i] + a.rate * scaled / sqrtf(ms[i] + a.epsilon);
       w[i] -= mom[i];
@@ -57,7 +67,9 @@ struct SgdBody {
     load(a.mom + at, mom);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      mom[i] = a.momentum * mom[i] + (a.scale * g[i] + a.weight_decay * w[i]);
+      const float scaled = a.scale * g[i];
+      if (!is_finite(scaled, a.not_finite)) continue;
+      mom[i] = a.momentum * mom[i] + (scaled + a.weight_decay * w[i]);
       w[i] -= a.rate * mom[i];
     }
     store(a.mom + at, mom);
@@ -76,6 +88,23 @@ struct AddBody {
 #pragma unroll
     for (int i = 0; i < N; ++i) a[i] += b[i];
     store(args.a + at, a);
+  }
+};
+
+struct ShardMeanBody {
+  ShardMean args;
+  template <int N>
+  __device__ void operator()(std::size_t at) const {
+    float v[N], sum[N] = {};
+    load(args.value + at, v);
+    if (args.shard > 0) load(args.sum + at, sum);
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum[i] += v[i];
+    store(args.sum + at, sum);
+    if (args.shard + 1 < args.shards) return;
+#pragma unroll
+    for (float& s : sum) s /= static_cast<float>(args.shards);
+    store(args.mean + at, sum);
   }
 };
 
@@ -102,6 +131,12 @@ void add(CudaContext& context, const Add& args) {
   if (args.size == 0) return;
   launch(context, "add", update_kernel<AddBody>, {blocks(args.size), dim3(kThreads)}, AddBody{args},
          args.size);
+}
+
+void shard_mean(CudaContext& context, const ShardMean& args) {
+  if (args.size == 0) return;
+  launch(context, "shard mean", update_kernel<ShardMeanBody>, {blocks(args.size), dim3(kThreads)},
+         ShardMeanBody{args}, args.size);
 }
 
 }  // namespace tunas::kernels::cuda

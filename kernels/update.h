@@ -5,11 +5,16 @@
 //             w <- w - mom       (TensorFlow v1: epsilon inside the root; section 9)
 //   sgd       mom <- momentum*mom + (g + weight_decay*w);  w <- w - rate*mom     (as PyTorch)
 //   add       a += b                                          (one edge of the shard tree)
+//   mean      sum <- v at the first shard, sum + v later;  mean <- sum/shards at the last one
+//
+// An element whose gradient is not finite is left as it is and counted, so that one bad step costs
+// nothing but itself.
 //
 // Floor: every array once; update reads 4 and writes 3 values a parameter (sgd: 3 and 2).
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kernels/dispatch.h"
 #include "kernels/source.h"
@@ -25,7 +30,8 @@ struct RmsProp {
   float scale = 1;
   float rate = 0;
   float decay = 0.9f, momentum = 0.9f, epsilon = 1.0f;
-  void* shadow = nullptr;  // [size] bf16 copy of w, written; null: none
+  void* shadow = nullptr;               // [size] bf16 copy of w, written; null: none
+  std::uint32_t* not_finite = nullptr;  // add: elements left as they were; null: not counted
 };
 
 struct Sgd {
@@ -36,7 +42,8 @@ struct Sgd {
   float scale = 1;
   float rate = 0;
   float momentum = 0.9f, weight_decay = 0;
-  void* shadow = nullptr;  // [size] bf16 copy of w, written; null: none
+  void* shadow = nullptr;               // [size] bf16 copy of w, written; null: none
+  std::uint32_t* not_finite = nullptr;  // add: elements left as they were; null: not counted
 };
 
 struct Add {
@@ -45,18 +52,30 @@ struct Add {
   const float* b = nullptr;
 };
 
+/// The mean over shards, which come in order.
+struct ShardMean {
+  std::size_t size = 0;
+  int shard = 0, shards = 1;
+  const float* value = nullptr;  // of this shard
+  float* sum = nullptr;
+  float* mean = nullptr;
+};
+
 Cost cost(const RmsProp& args);
 Cost cost(const Sgd& args);
 Cost cost(const Add& args);
+Cost cost(const ShardMean& args);
 namespace cpu {
 void rms_prop(CpuContext& context, const RmsProp& args);
 void sgd(CpuContext& context, const Sgd& args);
 void add(CpuContext& context, const Add& args);
+void shard_mean(CpuContext& context, const ShardMean& args);
 }  // namespace cpu
 namespace cuda {
 void rms_prop(CudaContext& context, const RmsProp& args);
 void sgd(CudaContext& context, const Sgd& args);
 void add(CudaContext& context, const Add& args);
+void shard_mean(CudaContext& context, const ShardMean& args);
 }  // namespace cuda
 
 inline void rms_prop(Stream stream, const RmsProp& args) {
@@ -64,5 +83,8 @@ inline void rms_prop(Stream stream, const RmsProp& args) {
 }
 inline void sgd(Stream stream, const Sgd& args) { on<cpu::sgd, cuda::sgd>(stream, args); }
 inline void add(Stream stream, const Add& args) { on<cpu::add, cuda::add>(stream, args); }
+inline void shard_mean(Stream stream, const ShardMean& args) {
+  on<cpu::shard_mean, cuda::shard_mean>(stream, args);
+}
 
 }  // namespace tunas::kernels

@@ -1,157 +1,200 @@
 #include "search/network.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "engine/ops/softmax_xent.h"
-#include "engine/safetensors.h"
 #include "kernels/error.h"
 
 namespace tunas::search {
 
 using engine::Arena;
-using engine::Param;
+using engine::Inputs;
 using engine::Pass;
+using engine::Range;
 using engine::Tape;
+
+namespace {
+
+/// Smaller architectures leave gaps that the largest one does not have: an eighth for them.
+std::size_t with_gaps(std::size_t bytes) { return bytes + bytes / 8; }
+
+int most_images(const NetworkConfig& config) {
+  return std::max(config.train_batch, config.validation_batch);
+}
+
+struct Batches {
+  int train, validation;
+};
+
+/// The batches of the configuration, scaled so that the larger one has `images`.
+Batches share(const NetworkConfig& config, int images) {
+  const auto part = [&](int of) {
+    return std::max(1, static_cast<int>(static_cast<long>(images) * of / most_images(config)));
+  };
+  return {part(config.train_batch), part(config.validation_batch)};
+}
+
+}  // namespace
 
 Network::Network(engine::Device& device, const Space& space, const NetworkConfig& config)
     : device_(&device),
       config_(config),
       supernet_(space, params_, config.supernet),
       arena_(Arena::dry()),
-      tape_(device.stream(), arena_, params_, device.activation_type()) {
-  params_.allocate(device, config.shards, config.optimizer.states());
+      tape_(device.stream(), arena_, params_, device.activation_type()),
+      results_(device, most_images(config)),
+      inputs_(device),
+      graphs_(device) {
+  const std::size_t there = device.available();
+  if (parameter_bytes() <= there) {
+    params_.allocate(device, config.shards, config.optimizer.states());
+  }
+  check_memory(there);
   params_.init(config.seed);
   config_.optimizer.start(params_);
-  const auto most = static_cast<std::size_t>(std::max(config.train_batch, config.validation_batch));
-  loss_.resize(most);
-  rank_.resize(most);
-  // Smaller architectures leave gaps that the largest one does not have: an eighth for them.
-  const std::size_t bytes = dry_run_bytes();
-  activations_ = device.alloc(bytes + bytes / 8);
+  activations_ =
+      device.alloc(with_gaps(dry_run_bytes(config.train_batch, config.validation_batch)));
   arena_ = Arena(activations_.data(), activations_.bytes());
-}
-
-std::size_t Network::dry_run_bytes() {
-  const Plan plan = supernet_.plan(Arch::largest(supernet_.space()));
-  Tally tally;
-  Arena arena = Arena::dry();
-  Tape tape({Kind::dry, &tally}, arena, params_, device_->activation_type());
-  Batch batch;
-  const auto sized = [&batch](int images) {
-    batch.crops.resize(static_cast<std::size_t>(images));
-    batch.labels.resize(static_cast<std::size_t>(images));
-  };
-  sized(config_.train_batch);
-  tape.reset(Pass::train);
-  forward(tape, batch, plan, {});
-  tape.backward();
-  sized(config_.validation_batch);
-  tape.reset(Pass::search_validation);
-  forward(tape, batch, plan, {});
-  return arena.peak();
-}
-
-engine::Raw Network::forward(Tape& tape, const Batch& batch, const Plan& plan, PhiloxKey key) {
-  const engine::Raw logits = supernet_.forward(tape, batch, plan, key);
-  engine::SoftmaxXent loss;
-  loss.classes = plan.classes;
-  loss.labels = batch.labels.data();
-  loss.smoothing = config_.label_smoothing;
-  loss.loss = loss_.data();
-  loss.rank = rank_.data();
-  engine::softmax_xent(tape, logits, loss);
-  return logits;
-}
-
-Outcome Network::train_shard(const Batch& batch, const Plan& plan, std::uint32_t step, int shard) {
-  params_.begin_shard(*device_);
-  tape_.reset(Pass::train);
-  forward(tape_, batch, plan,
-          {config_.seed, Purpose::dropout, step, static_cast<std::uint32_t>(shard)});
-  tape_.backward();
-  params_.end_shard(*device_, shard, config_.shards);
-  device_->sync();
-  return outcome(batch);
-}
-
-void Network::update(double rate) {
-  config_.optimizer.update(params_, *device_, rate, config_.shards);
-}
-
-Outcome Network::score(const Batch& batch, const Plan& plan, Pass pass) {
-  require(pass != Pass::train, "score runs forward-only passes");
-  tape_.reset(pass);
-  forward(tape_, batch, plan, {});
-  device_->sync();
-  return outcome(batch);
-}
-
-Outcome Network::outcome(const Batch& batch) const {
-  Outcome result;
-  result.images = batch.size();
-  for (std::size_t i = 0; i < batch.labels.size(); ++i) {
-    result.loss += loss_[i] / result.images;
-    result.top1 += rank_[i] < 1;
-    result.top5 += rank_[i] < 5;
-  }
-  return result;
-}
-
-std::size_t Network::parameter_bytes() const {
-  std::size_t arrays = 2 + static_cast<std::size_t>(config_.optimizer.states());
-  for (int shards = config_.shards; shards > 1; shards = (shards + 1) / 2) ++arrays;
-  return arrays * params_.size() * sizeof(float);
 }
 
 namespace {
 
-/// Copies between the store, whose rows may have padding channels, and a dense array.
-enum class Direction : unsigned char { to_dense, to_store };
-void copy_rows(const Param& param, float* stored, float* dense, Direction direction) {
-  const auto in = static_cast<std::size_t>(param.weight.in);
-  const auto used = static_cast<std::size_t>(param.shape.back());
-  for (std::size_t row = 0; row < param.stored() / in; ++row) {
-    float* a = stored + row * in;
-    float* b = dense + row * used;
-    if (direction == Direction::to_dense) {
-      std::copy_n(a, used, b);
-    } else {
-      std::copy_n(b, used, a);
-    }
+const char* name_of(Pass pass) {
+  switch (pass) {
+    case Pass::train:
+      return "forward";
+    case Pass::search_validation:
+      return "validation";
+    case Pass::evaluate:
+      return "evaluation";
   }
-}
-
-std::size_t dense_size(const Param& param) {
-  return param.stored() / static_cast<std::size_t>(param.weight.in) *
-         static_cast<std::size_t>(param.shape.back());
+  return "";
 }
 
 }  // namespace
 
-void Network::save_weights(const std::string& file) const {
-  std::vector<engine::StoredTensor> tensors;
-  std::vector<std::vector<float>> dense;
-  for (const Param& param : params_.params()) {
-    dense.emplace_back(dense_size(param));
-    copy_rows(param, params_.data(param.weight), dense.back().data(), Direction::to_dense);
-    tensors.push_back({param.name, "F32", param.shape, dense.back().data()});
-  }
-  engine::write_safetensors(file, tensors, {{"space", supernet_.space().name}});
+std::size_t Network::dry_run_bytes(int train_images, int validation_images) {
+  const Plan plan = supernet_.plan(Arch::largest(supernet_.space()));
+  Tally tally;
+  Arena arena = Arena::dry();
+  Tape tape({Kind::dry, &tally}, arena, params_, device_->activation_type());
+  Inputs inputs;
+  inputs.n = train_images;
+  tape.reset(Pass::train);
+  forward(tape, inputs, plan);
+  tape.backward();
+  inputs.n = validation_images;
+  tape.reset(Pass::search_validation);
+  forward(tape, inputs, plan);
+  return arena.peak();
 }
 
-void Network::load_weights(const std::string& file) {
-  const engine::Safetensors tensors(file);
-  for (const engine::Safetensors::Entry& entry : tensors.entries()) {
-    if (!params_.find(entry.name)) {
-      fail(Exit::data, file, ": tensor ", entry.name, " belongs to no layer of ",
-           supernet_.space().name, "; pass the architecture these weights were trained with");
+/// Of everything, if the larger of the two batches had `images` and the other as many as its share.
+std::size_t Network::bytes(int images) {
+  const Batches batches = share(config_, images);
+  return parameter_bytes() + with_gaps(dry_run_bytes(batches.train, batches.validation));
+}
+
+void Network::check_memory(std::size_t there) {
+  const auto mib = [](std::size_t bytes) { return bytes >> 20; };
+  if (parameter_bytes() > there) {
+    fail(Exit::memory, supernet_.space().name, " needs ", mib(parameter_bytes()),
+         " MiB of memory for its parameters alone, there are ", mib(there),
+         "; use a smaller --width");
+  }
+  const int wanted = most_images(config_);
+  const std::size_t need = bytes(wanted);
+  if (need <= there) return;
+  int fits = 0;
+  for (int least = 1, most = wanted - 1; least <= most;) {
+    const int middle = least + (most - least) / 2;
+    if (bytes(middle) <= there) {
+      fits = middle;
+      least = middle + 1;
+    } else {
+      most = middle - 1;
     }
   }
-  for (const Param& param : params_.params()) {
-    std::vector<float> dense(dense_size(param));
-    tensors.read(param.name, "F32", param.shape, dense.data());
-    copy_rows(param, params_.data(param.weight), dense.data(), Direction::to_store);
+  const bool trains = config_.train_batch > 1;
+  const Batches batches = share(config_, fits);
+  const int images = trains ? batches.train : batches.validation;
+  if (fits == 0) {
+    fail(Exit::memory, supernet_.space().name, " needs ", mib(bytes(1)),
+         " MiB of memory for a single image, there are ", mib(there),
+         "; use a smaller --resolution or --width");
   }
+  fail(Exit::memory, "passes over ", trains ? config_.train_batch : config_.validation_batch,
+       " images need ", mib(need), " MiB of memory, there are ", mib(there), "; ", images,
+       " images fit: use --batch-size ", trains ? images * config_.shards : images,
+       trains ? " or more --shards" : "");
+}
+
+void Network::forward(Tape& tape, const Inputs& inputs, const Plan& plan) {
+  const Range here(tape.stream(), &Observer::pass, name_of(tape.pass()));
+  const engine::Raw logits = supernet_.forward(tape, inputs, plan);
+  engine::SoftmaxXent loss;
+  loss.classes = plan.classes;
+  loss.labels = inputs.labels;
+  loss.smoothing = config_.label_smoothing;
+  loss.loss = results_.loss();
+  loss.rank = results_.rank();
+  const Tape::Layer last(tape, "loss");
+  engine::softmax_xent(tape, logits, loss);
+}
+
+void Network::run(const Batch& batch, const PhiloxKey& key, const Plan& plan, Pass pass) {
+  const Inputs inputs = inputs_.put(batch, key);
+  const auto work = [&] {
+    tape_.reset(pass);
+    forward(tape_, inputs, plan);
+    if (pass == Pass::train) tape_.backward();
+  };
+  if (config_.plans == NetworkConfig::Plans::fixed) {
+    const auto address = [](const void* at) { return reinterpret_cast<std::uintptr_t>(at); };
+    graphs_.run({static_cast<std::uintptr_t>(pass), static_cast<std::uintptr_t>(inputs.n),
+                 address(inputs.crops), address(params_.grads())},
+                work);
+  } else {
+    work();
+  }
+  inputs_.done();
+  results_.keep(inputs.n);
+}
+
+void Network::train_shard(const Batch& batch, const Plan& plan, std::uint32_t step, int shard) {
+  params_.begin_shard();
+  run(batch, {config_.seed, Purpose::dropout, step, static_cast<std::uint32_t>(shard)}, plan,
+      Pass::train);
+  const Range sum(device_->stream(), &Observer::pass, "sum");
+  params_.end_shard(shard, config_.shards);
+}
+
+void Network::update(double rate) {
+  const Range here(device_->stream(), &Observer::pass, "update");
+  config_.optimizer.update(params_, rate, config_.shards, results_.not_finite());
+}
+
+void Network::score(const Batch& batch, const Plan& plan, Pass pass) {
+  require(pass != Pass::train, "score runs forward-only passes");
+  run(batch, {}, plan, pass);
+}
+
+void check_finite(const Network& network, std::int64_t step, int shards,
+                  const std::vector<Outcome>& outcomes) {
+  for (int s = 0; s < shards; ++s) {
+    if (std::isfinite(outcomes[static_cast<std::size_t>(s)].loss)) continue;
+    fail(Exit::numeric, "the loss of step ", step, ", shard ", s,
+         " is not finite; a smaller --lr may help");
+  }
+  if (network.skipped_parameters() > 0) {
+    fail(Exit::numeric, "the gradients of ", network.skipped_parameters(), " parameters in step ",
+         step, " are not finite; a smaller --lr may help");
+  }
+}
+
+std::size_t Network::parameter_bytes() const {
+  return params_.bytes(device_->activation_type(), config_.shards, config_.optimizer.states());
 }
 
 }  // namespace tunas::search

@@ -1,5 +1,6 @@
 // Network: a supernet with its memory. Takes everything it will ever need when it is made (sizes
-// from a dry run of the largest state); passes and updates allocate nothing.
+// from a dry run of the largest state); passes and updates allocate nothing. On a GPU they return
+// as soon as their work is on its stream: one wait() a step brings the outcomes of all its passes.
 #pragma once
 
 #include <cstdint>
@@ -7,19 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "engine/graphs.h"
+#include "engine/inputs.h"
 #include "engine/optimizer.h"
 #include "engine/tape.h"
+#include "search/results.h"
 #include "search/supernet.h"
 
 namespace tunas::search {
-
-/// What a pass over one batch found.
-struct Outcome {
-  double loss = 0;  // mean cross-entropy, L2 not included
-  int images = 0, top1 = 0, top5 = 0;
-
-  double accuracy() const { return images > 0 ? static_cast<double>(top1) / images : 0; }
-};
 
 struct NetworkConfig {
   SupernetConfig supernet;
@@ -29,10 +25,14 @@ struct NetworkConfig {
   int shards = 1;
   float label_smoothing = 0.1f;
   std::uint64_t seed = 0;
+  /// A fixed plan is always the same one: its passes are recorded and replayed (engine/graphs.h).
+  enum class Plans : unsigned char { varying, fixed } plans = Plans::varying;
 };
 
 class Network {
  public:
+  /// Error(Exit::memory) where the device's memory does not suffice, saying how many images a
+  /// shard may have. `device` must outlive the network.
   Network(engine::Device& device, const Space& space, const NetworkConfig& config);
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
@@ -42,12 +42,18 @@ class Network {
   const engine::ParamStore& params() const { return params_; }
 
   /// Forward and backward of one shard; its gradients join the sum of the step. Shards come in
-  /// order, `step` keys the dropout.
-  Outcome train_shard(const Batch& batch, const Plan& plan, std::uint32_t step, int shard);
+  /// order, `step` keys the dropout. `batch` may be reused at once.
+  void train_shard(const Batch& batch, const Plan& plan, std::uint32_t step, int shard);
   /// Applies the mean gradient of the step's shards.
   void update(double rate);
   /// Forward only.
-  Outcome score(const Batch& batch, const Plan& plan, engine::Pass pass);
+  void score(const Batch& batch, const Plan& plan, engine::Pass pass);
+
+  /// Outcomes of the passes since the last wait, in their order.
+  const std::vector<Outcome>& wait() { return results_.wait(); }
+  /// Parameters that the updates before the last wait did not change because their gradient was not
+  /// finite.
+  std::uint32_t skipped_parameters() const { return results_.skipped(); }
 
   /// Bytes of parameters, gradients and optimizer state; and of the activation arena.
   std::size_t parameter_bytes() const;
@@ -59,19 +65,27 @@ class Network {
   void load_weights(const std::string& file);
 
  private:
-  Outcome outcome(const Batch& batch) const;
-  engine::Raw forward(engine::Tape& tape, const Batch& batch, const Plan& plan, PhiloxKey key);
-  std::size_t dry_run_bytes();
+  void forward(engine::Tape& tape, const engine::Inputs& inputs, const Plan& plan);
+  void run(const Batch& batch, const PhiloxKey& key, const Plan& plan, engine::Pass pass);
+  std::size_t dry_run_bytes(int train_images, int validation_images);
+  std::size_t bytes(int images);
+  void check_memory(std::size_t there);
 
   engine::Device* device_;
   NetworkConfig config_;
   engine::ParamStore params_;
   Supernet supernet_;
   engine::Memory activations_;
-  std::vector<float> loss_;
-  std::vector<std::int32_t> rank_;
   engine::Arena arena_;
   engine::Tape tape_;
+  Results results_;
+  engine::InputRing inputs_;
+  engine::Graphs graphs_;
 };
+
+/// Error(Exit::numeric) where a loss of the first `shards` outcomes is not finite, or updates left
+/// parameters as they were.
+void check_finite(const Network& network, std::int64_t step, int shards,
+                  const std::vector<Outcome>& outcomes);
 
 }  // namespace tunas::search

@@ -1,7 +1,5 @@
 #include "search/searcher.h"
 
-#include <cmath>
-
 #include "kernels/error.h"
 
 namespace tunas::search {
@@ -38,6 +36,7 @@ Searcher::Searcher(engine::Device& device, const Space& space, const CostModel& 
 }
 
 SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
+  const engine::Range here("step");
   if (config_.read_every > 0 && step_ % config_.read_every == 0) {
     read_off_ = controller_.most_likely();
   }
@@ -56,26 +55,32 @@ SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
     samples_[i] = controller_.sample(config_.network.seed, step32, static_cast<std::uint32_t>(s),
                                      {report.op_warmup, report.filter_warmup});
     plans_[i] = network_.supernet().plan(samples_[i].arch);
-    const Outcome trained = network_.train_shard(train(), plans_[i], step32, s);
-    if (!std::isfinite(trained.loss)) {
-      fail(Exit::numeric, "the loss of step ", step_, ", shard ", s,
-           " is not finite; a smaller --lr may help");
-    }
-    report.loss += trained.loss / shards;
-    report.train_accuracy += trained.accuracy() / shards;
-    report.images += trained.images;
+    const std::string indices = samples_[i].arch.indices();
+    const engine::Range arch(indices.c_str());
+    network_.train_shard(train(), plans_[i], step32, s);
   }
   network_.update(report.weight_rate);
+  for (int s = 0; s < shards; ++s) {
+    const auto i = static_cast<std::size_t>(s);
+    const std::string indices = samples_[i].arch.indices();
+    const engine::Range arch(indices.c_str());
+    network_.score(held_out(), plans_[i], Pass::search_validation);
+  }
 
+  const std::vector<Outcome>& outcomes = network_.wait();
+  check_finite(network_, step_, shards, outcomes);
   const Reward reward = config_.reward;
   for (int s = 0; s < shards; ++s) {
     const auto i = static_cast<std::size_t>(s);
-    const Outcome scored = network_.score(held_out(), plans_[i], Pass::search_validation);
+    const Outcome& trained = outcomes[i];
+    const Outcome& scored = outcomes[samples_.size() + i];
+    report.loss += trained.loss / shards;
+    report.train_accuracy += trained.accuracy() / shards;
     const double cost = cost_->cost(samples_[i].arch);
     rewards_[i] = reward(scored.accuracy(), cost);
     report.accuracy += scored.accuracy() / shards;
     report.cost += cost / shards;
-    report.images += scored.images;
+    report.images += trained.images + scored.images;
   }
   const StepStats stats = controller_.update(samples_, rewards_, report.controller_rate);
   report.reward = stats.mean_reward;

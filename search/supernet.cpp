@@ -51,6 +51,7 @@ Supernet::Supernet(const Space& space, engine::ParamStore& params, const Superne
 Supernet::LayerWeights Supernet::make(const engine::Registry& at, const PlanLayer& layer) const {
   const Layer& spec = *layer.spec;
   LayerWeights weights;
+  weights.path = at.path;
   const auto suffixed = [&at](const char* name, int k) {
     return at.at(std::string(name) + "_" + std::to_string(k));
   };
@@ -99,9 +100,8 @@ Supernet::LayerWeights Supernet::make(const engine::Registry& at, const PlanLaye
   return weights;
 }
 
-Raw Supernet::forward(Tape& tape, const Batch& batch, const Plan& plan,
-                      const PhiloxKey& dropout_key) const {
-  const Var image = engine::image(tape, batch, {config_.resolution, border_, config_.resample});
+Raw Supernet::forward(Tape& tape, const engine::Inputs& inputs, const Plan& plan) const {
+  const Var image = images(tape, inputs);
   const int first = tape.mark();
   Raw x = stem(tape, image, plan.layers[0], layers_[0]);
   for (std::size_t i = 1; i < plan.layers.size(); ++i) {
@@ -109,12 +109,21 @@ Raw Supernet::forward(Tape& tape, const Batch& batch, const Plan& plan,
     x = layer(tape, x, plan.layers[i], layers_[i]);
     tape.release(first, {x.y, x.norm, x.gate});
   }
-  x = engine::dropout(tape, x, config_.dropout, dropout_key);
-  return engine::pointwise(tape, x, {classifier_.w, plan.classes, classifier_.bias, {}});
+  const Tape::Layer here(tape, "classifier");
+  x = engine::dropout(tape, x, config_.dropout, inputs.key);
+  engine::Pointwise op{classifier_.w, plan.classes, classifier_.bias, {}};
+  op.output = engine::Pointwise::Output::logits;
+  return engine::pointwise(tape, x, op);
+}
+
+Var Supernet::images(Tape& tape, const engine::Inputs& inputs) const {
+  const Tape::Layer here(tape, "images");
+  return engine::image(tape, inputs, {config_.resolution, border_, config_.resample});
 }
 
 Raw Supernet::stem(Tape& tape, Var image, const PlanLayer& layer,
                    const LayerWeights& weights) const {
+  const Tape::Layer here(tape, weights.path.c_str());
   Term options[3];
   std::size_t count = 0;
   for (const KernelChoice& choice : layer.kernels) {
@@ -131,6 +140,7 @@ Raw Supernet::stem(Tape& tape, Var image, const PlanLayer& layer,
 
 Raw Supernet::layer(Tape& tape, const Raw& x, const PlanLayer& layer,
                     const LayerWeights& weights) const {
+  const Tape::Layer here(tape, weights.path.c_str());
   Raw y = x;
   switch (layer.spec->kind) {
     case LayerKind::activation:

@@ -5,11 +5,11 @@
 // and norm.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "engine/layers.h"
 #include "engine/ops/image.h"
-#include "kernels/philox.h"
 #include "search/arch.h"
 
 namespace tunas::search {
@@ -32,8 +32,7 @@ class Supernet {
   Supernet(const Space& space, engine::ParamStore& params, const SupernetConfig& config);
 
   /// Logits [n][1][1][round_up_8(classes)] of a batch under `plan` (made by `plan()`).
-  engine::Raw forward(engine::Tape& tape, const Batch& batch, const Plan& plan,
-                      const PhiloxKey& dropout_key) const;
+  engine::Raw forward(engine::Tape& tape, const engine::Inputs& inputs, const Plan& plan) const;
 
   Plan plan(const Arch& arch) const { return resolve(space_, arch, config_.resolution); }
   const Space& space() const { return space_; }
@@ -41,6 +40,7 @@ class Supernet {
 
  private:
   struct LayerWeights {
+    std::string path;                       // of the layer, as in the names of its weights
     engine::ConvNorm expand;                // bottleneck
     std::vector<engine::ConvNorm> kernels;  // per kernel option: depthwise, or the convolution
     engine::SqueezeExciteWeights squeeze_excite;
@@ -48,6 +48,7 @@ class Supernet {
   };
   LayerWeights make(const engine::Registry& at, const PlanLayer& layer) const;
 
+  engine::Var images(engine::Tape& tape, const engine::Inputs& inputs) const;
   engine::Raw stem(engine::Tape& tape, engine::Var image, const PlanLayer& layer,
                    const LayerWeights& weights) const;
   engine::Raw layer(engine::Tape& tape, const engine::Raw& x, const PlanLayer& layer,

@@ -1,14 +1,20 @@
 #include "search/trainer.h"
 
-#include <cmath>
-
 #include "kernels/error.h"
 
 namespace tunas::search {
+namespace {
+
+NetworkConfig with_fixed_plan(NetworkConfig config) {
+  config.plans = NetworkConfig::Plans::fixed;
+  return config;
+}
+
+}  // namespace
 
 Trainer::Trainer(engine::Device& device, const Space& space, const TrainConfig& config)
     : config_(config),
-      network_(device, space, config.network),
+      network_(device, space, with_fixed_plan(config.network)),
       plan_(network_.supernet().plan(Arch::largest(network_.supernet().space()))),
       rate_{config.learning_rate, engine::share_of(config.rate_warmup, config.steps),
             config.steps} {
@@ -19,29 +25,28 @@ Trainer::Trainer(engine::Device& device, const Space& space, const TrainConfig& 
 }
 
 TrainReport Trainer::step(const NextBatch& train) {
+  const engine::Range here("step");
   TrainReport report;
   report.step = step_;
   report.rate = rate_.at(step_);
   const int shards = config_.network.shards;
   for (int s = 0; s < shards; ++s) {
-    const Outcome trained =
-        network_.train_shard(train(), plan_, static_cast<std::uint32_t>(step_), s);
-    if (!std::isfinite(trained.loss)) {
-      fail(Exit::numeric, "the loss of step ", step_, ", shard ", s,
-           " is not finite; a smaller --lr may help");
-    }
+    network_.train_shard(train(), plan_, static_cast<std::uint32_t>(step_), s);
+  }
+  network_.update(report.rate);
+  const std::vector<Outcome>& outcomes = network_.wait();
+  check_finite(network_, step_, shards, outcomes);
+  for (const Outcome& trained : outcomes) {
     report.loss += trained.loss / shards;
     report.accuracy += trained.accuracy() / shards;
     report.images += trained.images;
   }
-  network_.update(report.rate);
   ++step_;
   return report;
 }
 
-Outcome Trainer::evaluate(const Batch& batch) {
-  if (batch.size() == 0) return {};
-  return network_.score(batch, plan_, engine::Pass::evaluate);
+void Trainer::evaluate(const Batch& batch) {
+  if (batch.size() > 0) network_.score(batch, plan_, engine::Pass::evaluate);
 }
 
 void accumulate(Outcome& sum, const Outcome& part) {

@@ -29,8 +29,9 @@ class Trainer {
   bool done() const { return step_ >= config_.steps; }
   /// One step over all shards. Error(Exit::numeric) when the loss is not finite.
   TrainReport step(const NextBatch& train);
-  /// One batch with the running averages; an empty batch gives an empty Outcome.
-  Outcome evaluate(const Batch& batch);
+  /// One batch with the running averages; its outcome comes with the network's next wait(). An
+  /// empty batch has none.
+  void evaluate(const Batch& batch);
   Network& network() { return network_; }
 
  private:

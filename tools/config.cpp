@@ -17,7 +17,7 @@ namespace {
 
 constexpr const char* kPrefix = "TUNAS_";
 /// Variables that are no options: of kernels/isa.h, and of the tests.
-const std::vector<std::string> kOtherVariables = {"TUNAS_ISA", "TUNAS_SHARED"};
+const std::vector<std::string> kOtherVariables = {"TUNAS_ISA", "TUNAS_SHARED", "TUNAS_SYNC"};
 
 template <class Number>
 bool parse(const std::string& text, Number& value) {

@@ -33,10 +33,18 @@ std::vector<Option> data_options() {
 
 std::vector<Option> machine_options() {
   return {
-      {.name = "device", .fallback = "cpu", .help = "where to compute", .choices = {"cpu", "cuda"}},
+      {.name = "device",
+       .fallback = "auto",
+       .help = "where to compute; auto: on the GPU where there is one",
+       .choices = {"auto", "cpu", "cuda"}},
+      {.name = "precision",
+       .help = "of activations and the weights that kernels read (default: bf16 on a GPU, fp32 on "
+               "the CPU, which has no other)",
+       .choices = {"bf16", "fp32"}},
       {.name = "kernels",
        .fallback = "auto",
-       .help = "whose matrix products: own or oneDNN's (library); auto: own, level or faster",
+       .help = "whose kernels where a library has the same: own, or those of oneDNN, cuBLASLt and "
+               "cuDNN (library); auto: own",
        .choices = {"auto", "own", "library"}},
       {.name = "threads",
        .type = Type::integer,
@@ -100,24 +108,35 @@ void settle_images(Config& config, const search::Space& space, const ImageSets& 
   if (!config.has("val-data")) config.settle("holdout", std::to_string(sets.held_out.size()));
 }
 
-data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops crops) {
+data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops crops,
+                                const engine::Device& device) {
   data::LoaderConfig loader;
   loader.batch = batch;
   loader.crops = crops;
+  loader.device = &device;
   loader.rule.min_area = static_cast<float>(config.number("min-area"));
   loader.seed = static_cast<std::uint64_t>(config.integer("seed"));
   loader.workers = static_cast<int>(config.integer("workers"));
   return loader;
 }
 
-engine::Device open_device(const Config& config) {
-  require(config.text("device") == "cpu", config.from("device"),
-          ": this tunas was built without CUDA; use --device cpu");
-  const std::string kernels = config.text("kernels");
-  return engine::Device::cpu(static_cast<int>(config.integer("threads")),
-                             kernels == "library" ? Kernels::library
-                             : kernels == "own"   ? Kernels::own
-                                                  : Kernels::automatic);
+engine::Device open_device(Config& config) {
+  if (config.text("device") == "auto") {
+    std::string why;
+    const bool gpu = engine::Device::gpus(why) > 0;
+    config.replace("device", gpu ? "cuda" : "cpu", config.from("device"));
+  }
+  const bool gpu = config.text("device") == "cuda";
+  config.settle("precision", gpu ? "bf16" : "fp32");
+  const bool halves = config.text("precision") == "bf16";
+  require(gpu || !halves, config.from("precision"),
+          ": the CPU computes in fp32; use --precision fp32");
+  const std::string word = config.text("kernels");
+  const Kernels kernels = word == "library" ? Kernels::library
+                          : word == "own"   ? Kernels::own
+                                            : Kernels::automatic;
+  if (gpu) return engine::Device::cuda(halves ? DType::bf16 : DType::f32, kernels);
+  return engine::Device::cpu(static_cast<int>(config.integer("threads")), kernels);
 }
 
 void SkipLog::look(const data::Loader& loader) {

@@ -15,7 +15,7 @@ namespace tunas::tools {
 /// --data, --val-data, --holdout, --classes.
 std::vector<Option> data_options();
 Option data_option();
-/// --device, --kernels, --threads, --workers.
+/// --device, --precision, --kernels, --threads, --workers.
 std::vector<Option> machine_options();
 
 /// A part of some records.
@@ -45,10 +45,11 @@ search::Space with_classes(const search::Space& space, const Config& config, con
 void settle_images(Config& config, const search::Space& space, const ImageSets& sets);
 
 /// For an endless, shuffled loader whose batches are the shards of a step: --seed, --workers.
-data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops crops);
+data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops crops,
+                                const engine::Device& device);
 
-/// The device of --device, --kernels and --threads.
-engine::Device open_device(const Config& config);
+/// The device of --device, --precision, --kernels and --threads; records what `auto` came to.
+engine::Device open_device(Config& config);
 
 /// Says in the log which images could not be decoded, each once, and counts them.
 class SkipLog {

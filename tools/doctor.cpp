@@ -1,6 +1,5 @@
 // tunas doctor: what this machine has, what this program was built with, what is missing and how to
 // get it. Nothing here is an error: a missing part only means that some verbs or flags need it.
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -12,6 +11,8 @@
 #include "engine/device.h"
 #include "kernels/dispatch.h"
 #include "kernels/isa.h"
+#include "kernels/runtime.h"
+#include "kernels/vendor/libraries.h"
 #include "tools/selection.h"
 #ifdef TUNAS_ONEDNN
 #include <dnnl.h>
@@ -47,13 +48,14 @@ Finding cores() {
           ""};
 }
 
+double gib(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
+
 Finding memory() {
   struct sysinfo about {};
   ::sysinfo(&about);
-  const double gib = static_cast<double>(about.mem_unit) / (1 << 30);
   return {"memory",
-          fmt::format("{:.1f} GiB, {:.1f} GiB free", static_cast<double>(about.totalram) * gib,
-                      static_cast<double>(about.freeram + about.bufferram) * gib),
+          fmt::format("{:.1f} GiB, {:.1f} GiB free", gib(about.totalram * about.mem_unit),
+                      gib((about.freeram + about.bufferram) * about.mem_unit)),
           ""};
 }
 
@@ -66,28 +68,29 @@ Finding onednn() {
 #endif
 }
 
-/// The version that the NVIDIA driver reports, empty where there is no driver.
-std::string cuda_driver() {
-  void* library = ::dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-  if (library == nullptr) return "";
-  int version = 0;
-  const auto get = reinterpret_cast<int (*)(int*)>(::dlsym(library, "cuDriverGetVersion"));
-  const bool known = get != nullptr && get(&version) == 0;
-  ::dlclose(library);
-  return known ? fmt::format("{}.{}", version / 1000, version % 1000 / 10) : "of unknown version";
+/// What --device auto finds.
+Finding cuda() {
+  std::string why;
+  const int count = engine::Device::gpus(why);
+  if (count > 0) {
+    const kernels::cuda::Gpu gpu = kernels::cuda::describe_gpu(0);
+    return {"CUDA",
+            fmt::format("{} x {}, compute capability {}.{}, {:.1f} GiB, {:.1f} GiB free", count,
+                        gpu.name, gpu.major, gpu.minor, gib(gpu.bytes), gib(gpu.free_bytes)),
+            ""};
+  }
+  if (!kBuiltWithCuda) {
+    return {"CUDA", "not built in", "install CUDA Toolkit 13, then configure and build again"};
+  }
+  return {"CUDA", "built in; " + why,
+          "needs an NVIDIA GPU and its driver (Debian package nvidia-driver, section non-free)"};
 }
 
-Finding cuda() {
-  const std::string driver = cuda_driver();
-  Finding finding{"CUDA", kBuiltWithCuda ? "built in" : "not built in", ""};
-  finding.state += driver.empty() ? ", no NVIDIA driver" : ", driver for CUDA " + driver;
-  if (driver.empty()) {
-    finding.remedy =
-        "needs an NVIDIA GPU and its driver (Debian package nvidia-driver, section non-free)";
-  } else if (!kBuiltWithCuda) {
-    finding.remedy = "install CUDA Toolkit 13, then configure with -DTUNAS_CUDA=ON";
-  }
-  return finding;
+Finding cuda_libraries() {
+  if (kernels::cuda::kBuiltWithCudaLibraries) return {"cuBLASLt, cuDNN", "built in", ""};
+  return {"cuBLASLt, cuDNN", "not built in",
+          "only --kernels library needs them: install NVIDIA's libcublas-dev-13-0 and "
+          "libcudnn9-dev-cuda-13, then configure and build again"};
 }
 
 Finding fashion_mnist() {
@@ -108,6 +111,7 @@ std::vector<Finding> examine() {
           memory(),
           onednn(),
           cuda(),
+          cuda_libraries(),
           {"NCCL", "not used by this version", ""},
           {"Gloo", "not used by this version", ""},
           fashion_mnist()};

@@ -20,7 +20,8 @@ int classes_of(const std::string& weights) {
   return static_cast<int>(bias->shape[0]);
 }
 
-Exit run(const Config& config) {
+Exit run(const Config& given) {
+  Config config = given;
   const std::string weights = config.text("weights");
   search::Space alone = variant(open_network(config.text("arch")).alone, config);
   alone.resolution = resolution(config, alone);
@@ -45,7 +46,7 @@ Exit run(const Config& config) {
 
   open_log();
   catch_interrupt();
-  const Scores scores = evaluate(trainer, images, options);
+  const Scores scores = evaluate(trainer, images, options, device);
   if (interrupted()) return Exit::interrupted;
   if (scores.outcome.images == 0) {
     fail(Exit::data, config.text("data"), ": no image was scored; ", scores.skipped,

@@ -7,10 +7,18 @@
 #include "tools/interrupt.h"
 
 namespace tunas::tools {
+namespace {
 
-Scores evaluate(search::Trainer& trainer, const ImageSet& images, const Evaluation& options) {
+/// Batches on their way before their outcomes are waited for.
+constexpr int kAhead = 8;
+
+}  // namespace
+
+Scores evaluate(search::Trainer& trainer, const ImageSet& images, const Evaluation& options,
+                const engine::Device& device) {
   data::LoaderConfig config = data::evaluation_loader(options.batch);
   config.workers = options.workers;
+  config.device = &device;
   data::Loader loader(*images.records, images.subset, config);
   SkipLog skips;
   search::Outcome sum;
@@ -20,7 +28,10 @@ Scores evaluate(search::Trainer& trainer, const ImageSet& images, const Evaluati
   for (std::int64_t i = 0; i < whole + rest && !interrupted(); ++i) {
     const Batch& batch = loader.next();
     skips.look(loader);
-    search::accumulate(sum, trainer.evaluate(batch));
+    trainer.evaluate(batch);
+    const bool last = i + 1 == whole + rest || interrupted();
+    if (i % kAhead != kAhead - 1 && !last) continue;
+    for (const search::Outcome& part : trainer.network().wait()) search::accumulate(sum, part);
   }
   return {sum, skips.count()};
 }

@@ -26,6 +26,7 @@ struct Scores {
 };
 
 /// Ends early, with what was scored so far, when interrupted().
-Scores evaluate(search::Trainer& trainer, const ImageSet& images, const Evaluation& options);
+Scores evaluate(search::Trainer& trainer, const ImageSet& images, const Evaluation& options,
+                const engine::Device& device);
 
 }  // namespace tunas::tools

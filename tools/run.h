@@ -30,7 +30,8 @@ class Run {
   Run(const RunFolder& folder, const Config& config, const Steps& steps);
 
   /// Loaders whose stalls and left-out images are reported; they must outlive the steps.
-  void watch(std::vector<const data::Loader*> loaders) { loaders_ = std::move(loaders); }
+  using Loaders = std::vector<const data::Loader*>;
+  void watch(Loaders loaders) { loaders_ = std::move(loaders); }
 
   /// After a step: its line of metrics, its timing, the status line made of `fields()`.
   template <class Fields>
@@ -56,7 +57,7 @@ class Run {
   std::shared_ptr<Terminal> terminal_;
   engine::JsonLines metrics_, timing_;
   Progress progress_;
-  std::vector<const data::Loader*> loaders_;
+  Loaders loaders_;
   SkipLog skips_;
   std::int64_t done_ = 0, steps_;
   double stalls_ = 0;

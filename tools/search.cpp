@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "data/decoded.h"
 #include "engine/schedule.h"
 #include "search/random_search.h"
 #include "search/searcher.h"
@@ -90,6 +91,36 @@ search::SearchConfig search_config(const Config& config, const Space& space, con
   return search;
 }
 
+/// Batches of held-out images, decoded as they are needed or once (--cache-holdout).
+class HeldOut {
+ public:
+  HeldOut(const Config& config, const ImageSet& images, int batch, const engine::Device& device) {
+    const std::string place = config.text("cache-holdout");
+    const data::LoaderConfig loading = shard_loader(config, batch, data::Crops::central, device);
+    if (place == "off") {
+      loader_ = std::make_unique<data::Loader>(*images.records, images.subset, loading);
+      return;
+    }
+    spdlog::info("decoding {} held-out images", images.size());
+    set_ = std::make_unique<data::DecodedSet>(
+        *images.records, images.subset, device,
+        data::DecodedConfig{batch, loading.seed, loading.workers,
+                            place == "device" ? engine::Place::device : engine::Place::host});
+    spdlog::info("they take {} MiB of the {}'s memory", set_->bytes() >> 20, place);
+    for (const data::Skipped& bad : set_->skipped()) {
+      spdlog::warn("{} is left out: {}", bad.name, bad.reason);
+    }
+  }
+
+  const Batch& next() { return set_ ? set_->next() : loader_->next(); }
+  /// Null: nothing is decoded any more.
+  const data::Loader* loader() const { return loader_.get(); }
+
+ private:
+  std::unique_ptr<data::Loader> loader_;
+  std::unique_ptr<data::DecodedSet> set_;
+};
+
 Json metrics(const SearchReport& report) {
   return {{"step", report.step},
           {"loss", report.loss},
@@ -133,17 +164,18 @@ Exit run(const Config& given) {
 
   engine::Device device = open_device(config);
   search::Searcher searcher(device, space, cost, settings);
-  data::Loader train(*sets.train.records, sets.train.subset,
-                     shard_loader(config, settings.network.train_batch, data::Crops::random));
-  data::Loader held_out(
-      *sets.held_out.records, sets.held_out.subset,
-      shard_loader(config, settings.network.validation_batch, data::Crops::central));
+  data::Loader train(
+      *sets.train.records, sets.train.subset,
+      shard_loader(config, settings.network.train_batch, data::Crops::random, device));
   Run run(folder, config, steps);  // from here on there are files
   if (!note.empty()) spdlog::info("the cost of this search is multiply-adds: {}", note);
   spdlog::info("{}: {}, target {:g} {}", space.name, steps.text(), wanted, cost.unit());
 
-  run.watch({&train, &held_out});
   catch_interrupt();
+  HeldOut held_out(config, sets.held_out, settings.network.validation_batch, device);
+  Run::Loaders loaders = {&train};
+  if (held_out.loader()) loaders.push_back(held_out.loader());
+  run.watch(loaders);
   const auto found = [&] {
     const search::Arch best = searcher.best();
     Json arch = describe(choose(space, best), space.resolution);
@@ -191,6 +223,11 @@ std::vector<Option> search_options() {
            .help = "images of a shard's validation batch per training image",
            .least = 0,
            .most = 1000},
+          {.name = "cache-holdout",
+           .fallback = "off",
+           .help = "decode the held-out images once and keep them: in the device's memory, the "
+                   "host's, or not; the same results",
+           .choices = {"device", "host", "off"}},
           cost_of_search(),
           {.name = "target",
            .type = Type::number,

@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "tools/evaluation.h"
 #include "tools/interrupt.h"
 #include "tools/recipes.h"
@@ -21,6 +23,14 @@ using search::TrainReport;
 /// Dropout is for long trainings (specification section 16).
 constexpr double kDropoutEpochs = 150;
 
+/// At the end. Scoring an image takes less than half the memory of training on it.
+Evaluation evaluation(const Config& config, const Steps& steps) {
+  Evaluation options;
+  options.batch = std::clamp(2 * steps.per_shard(), 32, options.batch);
+  options.workers = static_cast<int>(config.integer("workers"));
+  return options;
+}
+
 search::TrainConfig train_config(const Config& config, const search::Space& alone,
                                  const Steps& steps) {
   search::TrainConfig train;
@@ -30,7 +40,7 @@ search::TrainConfig train_config(const Config& config, const search::Space& alon
   train.network.supernet.dropout =
       steps.epochs < kDropoutEpochs ? 0 : static_cast<float>(alone.dropout);
   train.network.train_batch = steps.per_shard();
-  train.network.validation_batch = Evaluation().batch;
+  train.network.validation_batch = evaluation(config, steps).batch;
   train.network.shards = steps.shards;
   train.network.seed = static_cast<std::uint64_t>(config.integer("seed"));
   train.steps = steps.steps;
@@ -53,7 +63,7 @@ Exit run(const Config& given) {
   engine::Device device = open_device(config);
   search::Trainer trainer(device, network.alone, settings);
   data::Loader loader(*sets.train.records, sets.train.subset,
-                      shard_loader(config, steps.per_shard(), data::Crops::random));
+                      shard_loader(config, steps.per_shard(), data::Crops::random, device));
   Run run(folder, config, steps);  // from here on there are files
   run.write("arch.json", describe(network, network.alone.resolution).dump(2) + "\n");
   spdlog::info("{}: {}", network.alone.name, steps.text());
@@ -75,9 +85,7 @@ Exit run(const Config& given) {
   Json result = {{"step", trainer.step_number()}};
   std::string text;
   if (sets.held_out.size() > 0 && !interrupted()) {
-    Evaluation options;
-    options.workers = static_cast<int>(config.integer("workers"));
-    const Scores scores = evaluate(trainer, sets.held_out, options);
+    const Scores scores = evaluate(trainer, sets.held_out, evaluation(config, steps), device);
     if (!interrupted()) {  // else not all images were scored
       result.update(scores.json());
       run.metrics(result);

@@ -52,6 +52,7 @@ Verb cost_verb();
 Verb search_verb();
 Verb train_verb();
 Verb eval_verb();
+Verb profile_verb();
 Verb doctor_verb();
 
 /// TUNAS_BATCH_SIZE of batch-size; the config key batch_size.

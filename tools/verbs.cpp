@@ -6,7 +6,7 @@ const std::vector<Verb>& verbs() {
   static const std::vector<Verb> all = {space_list_verb(),   space_show_verb(), space_count_verb(),
                                         space_sample_verb(), arch_show_verb(),  cost_verb(),
                                         search_verb(),       train_verb(),      eval_verb(),
-                                        doctor_verb()};
+                                        profile_verb(),      doctor_verb()};
   return all;
 }
 

@@ -18,9 +18,11 @@
 #include "kernels/cuda_context.h"
 #include "kernels/depthwise.h"
 #include "kernels/error.h"
+#include "kernels/image.h"
 #include "kernels/mix.h"
 #include "kernels/pointwise.h"
 #include "kernels/pool.h"
+#include "kernels/softmax_xent.h"
 #include "kernels/update.h"
 
 namespace tunas {
@@ -277,6 +279,44 @@ void update(Bench& b) {
   });
 }
 
+/// Crops of 256 x 256 bytes to 224 x 224, with the stem's border.
+void image(Bench& b, Resample how, const char* name) {
+  constexpr int kSide = 256;
+  const double in = 3.0 * kBatch * kSide * kSide, out = 2.0 * 4 * kBatch * 226 * 226;
+  b.problem(std::string("image ") + name, in + out, [&] {
+    const std::size_t each = std::size_t{3} * kSide * kSide;
+    kernels::Image args;
+    args.pixels = reinterpret_cast<std::uint8_t*>(b.pool.take(kBatch * each));
+    std::vector<Crop> crops;
+    for (int i = 0; i < kBatch; ++i) {
+      crops.push_back({i * each, kSide, kSide, 3 * kSide, i % 2 == 1});
+    }
+    auto* there = b.pool.take(kBatch * sizeof(Crop));
+    ok(cudaMemcpy(there, crops.data(), kBatch * sizeof(Crop), cudaMemcpyHostToDevice));
+    args.crops = reinterpret_cast<Crop*>(there);
+    args.resample = how;
+    args.border = 1;
+    args.out = b.pool.tensor(226, 4);
+    return [=, &b] { kernels::cuda::image(b.context, args); };
+  });
+}
+
+void softmax(Bench& b) {
+  const int classes = 1001, width = 1008;
+  b.problem("softmax_xent classes=1001", kBatch * width * (4.0 + 2.0), [&] {
+    kernels::SoftmaxXent args;
+    args.logits = {b.pool.take(std::size_t{4} * kBatch * width), DType::f32, kBatch, 1, 1, width};
+    args.classes = classes;
+    auto* labels = b.pool.take(kBatch * 4);
+    ok(cudaMemset(labels, 0, kBatch * 4));
+    args.labels = reinterpret_cast<std::int32_t*>(labels);
+    args.loss = b.pool.floats(kBatch);
+    args.rank = reinterpret_cast<std::int32_t*>(b.pool.floats(kBatch));
+    args.dlogits = b.pool.tensor(1, width);
+    return [=, &b] { kernels::cuda::softmax_xent(b.context, args); };
+  });
+}
+
 void run(Bench& b) {
   struct Window {
     int hw, c, k, s;
@@ -317,6 +357,10 @@ void run(Bench& b) {
   maps(b, 56, 72);
   maps(b, 14, 480);
   maps(b, 7, 960);
+  image(b, Resample::legacy_bicubic, "legacy bicubic");
+  image(b, Resample::bicubic, "bicubic");
+  image(b, Resample::bilinear, "bilinear");
+  softmax(b);
   update(b);
 }
 

@@ -11,6 +11,7 @@ using namespace kernels;
 
 struct Dropout {
   Floats x, y, dy, dx;
+  PhiloxKey key;
   DropoutForward forward;
   DropoutBackward backward;
 
@@ -25,6 +26,7 @@ struct Dropout {
     forward.x.y = at(x);
     forward.x.act = p.act;
     forward.rate = backward.rate = 0.2f;
+    forward.key = backward.key = &key;
     forward.out = at(y);
     backward.dout = at(dy);
     backward.x = forward.x;

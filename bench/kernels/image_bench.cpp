@@ -24,6 +24,7 @@ struct Crops {
             "' is not legacy_bicubic or bicubic");
     image.pixels = synthetic.batch.pixels;
     image.crops = synthetic.batch.crops.data();
+    image.crop_pixels = 1.0 * p.n * p.h * p.h;
     image.resample = p.op == "bicubic" ? Resample::bicubic : Resample::legacy_bicubic;
     image.border = 1;
     image.out = {out.get(), DType::f32, p.n, stored(p), stored(p), 4};

@@ -4,7 +4,7 @@
 
 namespace tunas::engine {
 
-Raw dropout(Tape& tape, const Raw& x, float rate, const PhiloxKey& key) {
+Raw dropout(Tape& tape, const Raw& x, float rate, const PhiloxKey* key) {
   if (rate == 0 || !tape.recording()) return x;
   const Tensor in = tape.value(x.y);
   const Var out = tape.activation(in.n, in.h, in.w, in.c);

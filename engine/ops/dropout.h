@@ -6,6 +6,6 @@
 
 namespace tunas::engine {
 
-Raw dropout(Tape& tape, const Raw& x, float rate, const PhiloxKey& key);
+Raw dropout(Tape& tape, const Raw& x, float rate, const PhiloxKey* key);
 
 }  // namespace tunas::engine

@@ -4,12 +4,13 @@
 
 namespace tunas::engine {
 
-Var image(Tape& tape, const Batch& batch, const ImageInput& op) {
+Var image(Tape& tape, const Inputs& inputs, const ImageInput& op) {
   const int side = op.resolution + 2 * op.border;
-  const Var out = tape.activation(batch.size(), side, side, 4, Tape::Gradient::none);
+  const Var out = tape.activation(inputs.n, side, side, 4, Tape::Gradient::none);
   kernels::Image args;
-  args.pixels = batch.pixels;
-  args.crops = batch.crops.data();
+  args.pixels = inputs.pixels;
+  args.crops = inputs.crops;
+  args.crop_pixels = inputs.crop_pixels;
   args.resample = op.resample;
   args.border = op.border;
   args.out = tape.value(out);

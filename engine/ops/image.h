@@ -1,7 +1,7 @@
 // Crops of a batch become the network's input. Formula: kernels/image.h.
 #pragma once
 
-#include "engine/batch.h"
+#include "engine/inputs.h"
 #include "engine/tape.h"
 
 namespace tunas::engine {
@@ -12,6 +12,6 @@ struct ImageInput {
   Resample resample = Resample::legacy_bicubic;
 };
 
-Var image(Tape& tape, const Batch& batch, const ImageInput& op);
+Var image(Tape& tape, const Inputs& inputs, const ImageInput& op);
 
 }  // namespace tunas::engine

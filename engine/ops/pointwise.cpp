@@ -6,7 +6,9 @@ namespace tunas::engine {
 
 Raw pointwise(Tape& tape, const Raw& x, const Pointwise& op) {
   const Tensor in = tape.value(x.y);
-  Raw y(tape.activation(in.n, in.h, in.w, round_up_8(op.out)));
+  const int width = round_up_8(op.out);
+  Raw y(op.output == Pointwise::Output::logits ? tape.logits(in.n, width)
+                                               : tape.activation(in.n, in.h, in.w, width));
   y.act = op.act;
   if (op.norm) y.norm = norm_rows(tape, op.out);
 

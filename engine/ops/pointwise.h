@@ -13,6 +13,7 @@ struct Pointwise {
   NormWeight norm;  // none: no norm
   Act act = Act::none;
   float decay = 0;  // L2, times the mask product of the enclosing decisions
+  enum class Output : unsigned char { activation, logits } output = Output::activation;
 };
 
 Raw pointwise(Tape& tape, const Raw& x, const Pointwise& op);

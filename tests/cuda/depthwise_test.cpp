@@ -107,10 +107,10 @@ TEST(CudaDepthwise, Accumulates) {
     run({2, 10, 9, 40, 48, 3, stride, Padding::same, Act::relu, DType::bf16, Write::accumulate});
 }
 
-/// Strips of few pixels, more of them than all blocks have slots.
-TEST(CudaDepthwise, BlocksThatTakeSeveralStrips) {
-  run({70001, 1, 8, 8, 8, 3, 1});
-  run({70001, 2, 3, 8, 8, 5, 2});
+/// Tiles of few pixels, more of them than there are blocks.
+TEST(CudaDepthwise, BlocksThatTakeSeveralTiles) {
+  run({5001, 1, 8, 8, 8, 3, 1});
+  run({5001, 2, 3, 8, 8, 5, 2});
 }
 
 }  // namespace

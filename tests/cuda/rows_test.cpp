@@ -86,15 +86,18 @@ TEST(CudaMix, BackwardOfAPlainTermNeedsNoSums) {
 
 TEST(CudaDropout, DrawsTheSameMaskTwice) {
   const PhiloxKey key{77, Purpose::dropout, 3, 5};
+  const Buffer buffer(sizeof key);
+  cuda_ok(cudaMemcpy(buffer.data(), &key, sizeof key, cudaMemcpyHostToDevice));
+  const auto* there = static_cast<const PhiloxKey*>(buffer.data());
   const float rate = 0.3f;
   for (const DType type : kTypes)
     for (const int c : {8, 1280}) {
       const SourceField x(type, 16, 1, 1, c, 3, Act::hard_swish);
       const Field out(type, 16, 1, 1, c);
-      kernels::cuda::dropout(gpu(), {x.args(), rate, key, out.tensor()});
+      kernels::cuda::dropout(gpu(), {x.args(), rate, there, out.tensor()});
       const Field dout = Field::random(type, 16, 1, 1, c, 50);
       const GradField dx(x, 60);
-      kernels::cuda::dropout_backward(gpu(), {dout.tensor(), x.args(), rate, key, dx.args()});
+      kernels::cuda::dropout_backward(gpu(), {dout.tensor(), x.args(), rate, there, dx.args()});
       Values want(x.size()), du = dout.values;
       int kept = 0;
       for (std::size_t i = 0; i < want.size(); ++i) {

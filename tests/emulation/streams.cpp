@@ -9,6 +9,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <stdexcept>
 #include <vector>
@@ -144,13 +145,15 @@ std::set<CUstream_st*>& streams() {
   static std::set<CUstream_st*> all;
   return all;
 }
-/// First byte and size of what cudaHostAlloc gave.
+/// First byte and size of what cudaHostAlloc gave; any thread may ask for it.
+std::mutex pinned_mutex;
 std::map<const char*, std::size_t>& pinned() {
   static std::map<const char*, std::size_t> all;
   return all;
 }
 bool pageable(const void* data) {
   if (memory().holds(data)) return false;
+  const std::lock_guard lock(pinned_mutex);
   auto after = pinned().upper_bound(static_cast<const char*>(data));
   if (after == pinned().begin()) return true;
   --after;
@@ -271,10 +274,12 @@ cudaError_t cudaFree(void* data) {
 cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) {
   *data = std::malloc(bytes ? bytes : 1);
   if (!*data) return cudaErrorMemoryAllocation;
+  const std::lock_guard lock(pinned_mutex);
   pinned()[static_cast<char*>(*data)] = bytes;
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* data) {
+  const std::lock_guard lock(pinned_mutex);
   if (pinned().erase(static_cast<char*>(data)) == 0) return cudaErrorInvalidValue;
   std::free(data);
   return cudaSuccess;

@@ -79,7 +79,7 @@ class OpsTest : public testing::Test {
     const std::int32_t labels[kImages] = {4, 0, 2};
     softmax_xent(tape_, pointwise(tape_, y, last), {kClasses, labels, kSmoothing, loss, rank});
     if (pass == Pass::train && wants_gradients_) {
-      params_.begin_shard(device_);
+      params_.begin_shard();
       tape_.backward();
     }
     double sum = 0;
@@ -177,7 +177,7 @@ TEST_F(OpsTest, Conv) {
   op.border = 1;
   op.decay = kDecay;
   check(16, op.w, [op, batch = &data.batch](Tape& tape, const Raw&) {
-    return conv(tape, image(tape, *batch, {kSide, 1}), op);
+    return conv(tape, image(tape, host_inputs(*batch, {}), {kSide, 1}), op);
   });
 }
 
@@ -209,7 +209,8 @@ TEST_F(OpsTest, MixOfTwoReadersOfOneTensor) {
 
 TEST_F(OpsTest, DropoutDrawsTheSameMaskInBothDirections) {
   check(kChannels, {}, [](Tape& tape, const Raw& x) {
-    return dropout(tape, x, 0.4f, {1, Purpose::dropout, 0, 0});
+    static constexpr PhiloxKey kKey{1, Purpose::dropout, 0, 0};
+    return dropout(tape, x, 0.4f, &kKey);
   });
   EXPECT_NE(forward(Pass::train), forward(Pass::search_validation))
       << "off where nothing is trained";

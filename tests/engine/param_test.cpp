@@ -81,7 +81,7 @@ TEST(ParamStore, ShardGradientsAreSummedInOneFixedTree) {
     for (int step = 0; step < 2; ++step) {
       for (auto& values : g) values.clear();
       for (int s = 0; s < shards; ++s) {
-        store.begin_shard(device);
+        store.begin_shard();
         for (std::size_t i = 0; i < 128; ++i) {
           EXPECT_EQ(store.grad(w)[i], 0.0f);
           // Values whose sum depends on the order of additions.
@@ -90,7 +90,7 @@ TEST(ParamStore, ShardGradientsAreSummedInOneFixedTree) {
           store.grad(w)[i] = value;
           g[i].push_back(value);
         }
-        store.end_shard(device, s, shards);
+        store.end_shard(s, shards);
       }
       for (std::size_t i = 0; i < 128; ++i) {
         EXPECT_EQ(store.grad(w)[i], tree(g[i], 0, g[i].size())) << shards << " shards";
@@ -109,10 +109,10 @@ TEST(ParamStore, RunningAveragesBecomeTheMeanOverShards) {
   store.allocate(device, 2, 0);
   store.init(0);
   for (int shard = 0; shard < 2; ++shard) {
-    store.begin_shard(device);
+    store.begin_shard();
     EXPECT_EQ(store.grad(mean)[0], 2.0f) << "every shard starts from the last step's value";
     store.grad(mean)[0] = shard == 0 ? 3.0f : 7.0f;
-    store.end_shard(device, shard, 2);
+    store.end_shard(shard, 2);
   }
   EXPECT_EQ(store.data(mean)[0], 5.0f);
   EXPECT_EQ(store.data(mean)[1], 2.0f);

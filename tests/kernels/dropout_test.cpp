@@ -9,6 +9,8 @@
 namespace tunas::test {
 namespace {
 
+constexpr PhiloxKey kKey{77, Purpose::dropout, 3, 5};
+
 using kernels::DropoutBackward;
 using kernels::DropoutForward;
 
@@ -24,7 +26,7 @@ class DropoutCase {
   Results forward(Stream stream) const {
     const SourceMemory x(source_);
     const Guarded out(shape_.size());
-    kernels::dropout(stream, {x.view(), kRate, kKey, tensor(out, shape_)});
+    kernels::dropout(stream, {x.view(), kRate, &kKey, tensor(out, shape_)});
     return {{"out", out.values()}};
   }
 
@@ -34,7 +36,7 @@ class DropoutCase {
     const SourceMemory x(source_);
     const Guarded dout(dout_);
     const GradMemory dx(grad_);
-    kernels::dropout_backward(stream, {tensor(dout, shape_), x.view(), kRate, kKey, dx.view()});
+    kernels::dropout_backward(stream, {tensor(dout, shape_), x.view(), kRate, &kKey, dx.view()});
     return dx.results();
   }
 
@@ -45,7 +47,6 @@ class DropoutCase {
 
  private:
   static constexpr float kRate = 0.25f;
-  static constexpr PhiloxKey kKey{77, Purpose::dropout, 3, 5};
 
   Values masked(Values values) const {
     for (std::size_t i = 0; i < values.size(); ++i) values[i] *= mask_[i];
@@ -89,7 +90,7 @@ TEST(Dropout, RateZeroKeepsEverything) {
   const Guarded x(Values{1, 2, 3, 4, 5, 6, 7, 8}), out(8);
   Cpu cpu;
   const Tensor in{x.data(), DType::f32, 1, 1, 1, 8}, to{out.data(), DType::f32, 1, 1, 1, 8};
-  kernels::dropout(cpu.stream(), {{in}, 0, {}, to});
+  kernels::dropout(cpu.stream(), {{in}, 0, &kKey, to});
   EXPECT_EQ(out.values(), x.values());
 }
 
@@ -98,7 +99,7 @@ TEST(Dropout, RefusesWrongArguments) {
   Cpu cpu;
   const Tensor in{x.data(), DType::f32, 2, 1, 1, 8}, to{out.data(), DType::f32, 2, 1, 1, 8};
   const auto run = [&](const Tensor& from, float rate, const Tensor& into) {
-    kernels::dropout(cpu.stream(), {{from}, rate, {}, into});
+    kernels::dropout(cpu.stream(), {{from}, rate, &kKey, into});
   };
   Tensor fewer = to;
   fewer.n = 1;

@@ -270,15 +270,14 @@ TEST(Image, RefusesWhatItCannotCompute) {
 }
 
 TEST(Image, DeclaresItsCost) {
-  const Crop crop{0, 100, 200, 600};
   float place;
   kernels::Image args;
-  args.crops = &crop;
+  args.crop_pixels = 150 * 150;
   args.border = 1;
   args.out = {&place, DType::f32, 1, 10, 10, 4};
-  EXPECT_EQ(kernels::cost(args).bytes_read, 60000);
+  EXPECT_EQ(kernels::cost(args).bytes_read, 67500);
   EXPECT_EQ(kernels::cost(args).bytes_written, 1600);
-  EXPECT_EQ(kernels::cost(args).flops, 6.0 * (4 * 8 * 200 + 4 * 8 * 8));
+  EXPECT_EQ(kernels::cost(args).flops, 6.0 * (4 * 8 * 150 + 4 * 8 * 8));
 }
 
 }  // namespace

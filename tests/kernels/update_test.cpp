@@ -1,6 +1,7 @@
 // Optimizer updates: RMSProp, SGD with momentum, and the addition of gradients.
 #include "kernels/update.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "tests/support/golden.h"
@@ -105,6 +106,46 @@ TEST(Update, ThreadsDoNotChangeBits) {
     if (threads == 1) want = got;
     expect_same_bits(got, want);
   }
+}
+
+TEST(Update, ElementsWithoutAFiniteGradientStayAndAreCounted) {
+  const int size = 40'000;
+  Generator random;
+  Cpu cpu(2);
+  const Values start = random.between(size, -1, 1);
+  Values gradient = random.between(size, -1, 1);
+  const std::vector<int> bad = {0, 7, 16'384, 39'999};
+  for (const int i : bad) gradient[static_cast<std::size_t>(i)] = i % 2 == 0 ? INFINITY : NAN;
+  const Guarded g(gradient), w(start), ms(Values(size, 1.0)), mom(start), v(start), momentum(start);
+  std::uint32_t count = 3;
+  kernels::RmsProp rms{size, g.data(), w.data(), ms.data(), mom.data(), 1, 0.1f};
+  rms.not_finite = &count;
+  kernels::rms_prop(cpu.stream(), rms);
+  EXPECT_EQ(count, 7u) << "added to what was there";
+  Sgd sgd{size, g.data(), v.data(), momentum.data(), 1, 0.1f, 0.9f, 0.1f};
+  sgd.not_finite = &count;
+  kernels::sgd(cpu.stream(), sgd);
+  EXPECT_EQ(count, 11u);
+  const Guarded same(start);
+  for (int i = 0; i < size; ++i) {
+    ASSERT_TRUE(std::isfinite(w.data()[i]) && std::isfinite(v.data()[i]));
+    const bool left = std::find(bad.begin(), bad.end(), i) != bad.end();
+    ASSERT_EQ(w.data()[i] == same.data()[i] && mom.data()[i] == same.data()[i], left) << i;
+    ASSERT_EQ(v.data()[i] == same.data()[i] && momentum.data()[i] == same.data()[i], left) << i;
+  }
+  kernels::rms_prop(cpu.stream(), {size, g.data(), w.data(), ms.data(), mom.data(), 1, 0.1f});
+}
+
+TEST(Update, ShardMeanAddsInOrder) {
+  Cpu cpu(2);
+  const Guarded first(Values{1, 2, 3}), second(Values{3, 5, 8}), third(Values{5, 8, 1}), sum(3),
+      mean(Values{9, 9, 9});
+  const Guarded* values[] = {&first, &second, &third};
+  for (int s = 0; s < 3; ++s) {
+    EXPECT_EQ(mean.values(), (Values{9, 9, 9})) << "only the last shard writes it";
+    kernels::shard_mean(cpu.stream(), {3, s, 3, values[s]->data(), sum.data(), mean.data()});
+  }
+  EXPECT_EQ(mean.values(), (Values{3, 5, 4}));
 }
 
 TEST(Update, NothingToDo) {

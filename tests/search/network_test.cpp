@@ -87,9 +87,11 @@ TEST(Network, OnlyComputesWhatTheSupernetComputesThere) {
       const Plan plan = supernet.supernet().plan(arch);
       Network single(device, space.only(arch), small_config(32, 4));
       copy_used(supernet, plan, single);
-      const Outcome a = supernet.score(data.batch, plan, engine::Pass::search_validation);
+      supernet.score(data.batch, plan, engine::Pass::search_validation);
+      const Outcome a = supernet.wait().back();
       const Plan point = single.supernet().plan(Arch::largest(single.supernet().space()));
-      const Outcome b = single.score(data.batch, point, engine::Pass::search_validation);
+      single.score(data.batch, point, engine::Pass::search_validation);
+      const Outcome b = single.wait().back();
       EXPECT_EQ(a.loss, b.loss) << name << " " << arch.indices();
       EXPECT_GT(a.loss, 0);
     }
@@ -125,6 +127,7 @@ TEST(Network, ASteadyStepAllocatesNothing) {
     network.train_shard(data.batch, plan, 0, 0);
     network.update(0.01);
     network.score(data.batch, plan, engine::Pass::search_validation);
+    network.wait();
   };
   step();
   const long before = allocations;
@@ -168,19 +171,44 @@ TEST(Network, TrainingLowersTheLoss) {
   Network network(device, space, config);
   const SyntheticBatch data(16, 16, space.classes);
   const Plan plan = network.supernet().plan(Arch::largest(space));
-  const double first = network.train_shard(data.batch, plan, 0, 0).loss;
+  network.train_shard(data.batch, plan, 0, 0);
+  const double first = network.wait().back().loss;
   for (std::uint32_t step = 0; step < 40; ++step) {
     network.train_shard(data.batch, plan, step, 0);
     network.update(0.1);
   }
-  Outcome last;
   for (std::uint32_t step = 40; step < 60; ++step) {  // weights rest, running averages arrive
-    last = network.train_shard(data.batch, plan, step, 0);
+    network.train_shard(data.batch, plan, step, 0);
   }
+  const Outcome last = network.wait().back();
   EXPECT_LT(last.loss, 0.5 * first) << "sixteen images can be learnt by heart";
   EXPECT_GT(last.top1, 12);
-  EXPECT_GT(network.score(data.batch, plan, engine::Pass::evaluate).top1, 12)
-      << "running averages follow";
+  network.score(data.batch, plan, engine::Pass::evaluate);
+  EXPECT_GT(network.wait().back().top1, 12) << "running averages follow";
+}
+
+TEST(Network, NamesTheBatchThatFits) {
+  const Space space = Space::named("mobilenet_v3_large").scaled(0.25);
+  engine::Device device = engine::Device::cpu(1);
+  NetworkConfig config = small_config(224, 0);
+  config.shards = 4;
+  const auto build = [&](int images) {
+    config.train_batch = config.validation_batch = images;
+    Network(device, space, config);
+  };
+  std::string message;
+  try {
+    build(10'000'000);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Exit::memory);
+    message = error.what();
+  }
+  const std::size_t at = message.find("; ");
+  ASSERT_NE(at, std::string::npos) << message;
+  const int fits = std::stoi(message.substr(at + 2));
+  EXPECT_NE(message.find("--batch-size " + std::to_string(4 * fits)), std::string::npos) << message;
+  EXPECT_NO_THROW(build(fits));
+  EXPECT_THROW(build(fits + 1), Error);
 }
 
 TEST(Network, WeightsSurviveAFile) {

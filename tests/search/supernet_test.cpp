@@ -46,9 +46,9 @@ struct Engine {
 test::TwinResult run(Engine& e, const Batch& batch, const Plan& plan) {
   std::vector<float> loss(kImages);
   std::vector<std::int32_t> rank(kImages);
-  e.params.begin_shard(e.device);
+  e.params.begin_shard();
   e.tape.reset(engine::Pass::train);
-  const engine::Raw logits = e.supernet.forward(e.tape, batch, plan, {});
+  const engine::Raw logits = e.supernet.forward(e.tape, engine::host_inputs(batch, {}), plan);
   test::TwinResult result;
   const Tensor values = e.tape.value(logits.y);
   for (int n = 0; n < kImages; ++n) {
