@@ -42,6 +42,13 @@ void depthwise(CpuContext& context, const DepthwiseForward& args);
 void depthwise_backward(CpuContext& context, const DepthwiseBackward& args);
 }  // namespace cpu
 namespace cuda {
+// Strips share halo rows and columns of the window; the wide ones are narrow in channels.
+inline constexpr Slack depthwise_slack(int k) {
+  return {k == 3 ? 1.2 : k == 5 ? 1.3 : 2, 0.15, k == 7 ? 1.6 : 1.25, 1.2};
+}
+inline constexpr Slack depthwise_backward_slack(int k) {
+  return {k == 3 ? 1.2 : k == 5 ? 1.8 : 2.2, 0.12 * (k - 2), k == 3 ? 1.25 : 1.6, 1.2};
+}
 void depthwise(CudaContext& context, const DepthwiseForward& args);
 void depthwise_backward(CudaContext& context, const DepthwiseBackward& args);
 }  // namespace cuda

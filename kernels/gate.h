@@ -31,6 +31,8 @@ void gate(CpuContext& context, const GateForward& args);
 void gate_backward(CpuContext& context, const GateBackward& args);
 }  // namespace cpu
 namespace cuda {
+// Eight floats a lane go in two words, each touching a half of every sector.
+inline constexpr Slack kGateSlack{1.15, 0, 1.7, 1.15};
 void gate(CudaContext& context, const GateForward& args);
 void gate_backward(CudaContext& context, const GateBackward& args);
 }  // namespace cuda

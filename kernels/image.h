@@ -54,8 +54,11 @@ namespace cpu {
 void image(CpuContext& context, const Image& args);
 }
 namespace cuda {
+// Colours are bytes that lanes read one by one, through the first-level cache; tiles share source
+// rows and columns.
+inline constexpr Slack kImageSlack{1.35, 0, 3.8, 1.8};
 void image(CudaContext& context, const Image& args);
-}
+}  // namespace cuda
 inline void image(Stream stream, const Image& args) { on<cpu::image, cuda::image>(stream, args); }
 
 }  // namespace kernels

@@ -101,8 +101,8 @@ TEST(CudaPointwise, WidthsAndPrefixes) {
                            {3, 7, 24, 24, 72, 96, Act::relu},
                            {2, 9, 72, 80, 24, 40, Act::hard_swish},
                            {1, 13, 200, 240, 80, 80, Act::hard_swish},
-                           {2, 7, 960, 960, 160, 192, Act::relu6},
-                           {2, 7, 160, 160, 960, 1152, Act::none},
+                           {2, 7, 480, 960, 160, 192, Act::relu6},
+                           {2, 7, 160, 160, 480, 1152, Act::none},
                            {1, 40, 40, 48, 136, 136, Act::sigmoid}}) {
     run_in_both_types(p);
   }
@@ -116,11 +116,11 @@ TEST(CudaPointwise, PlainSourceAndAccumulation) {
 
 TEST(CudaPointwise, GatedSource) {
   run_in_both_types({5, 7, 72, 72, 40, 48, Act::relu, true, true});
-  run_in_both_types({3, 14, 480, 480, 112, 112, Act::hard_swish, true, true});
+  run_in_both_types({3, 10, 240, 480, 112, 112, Act::hard_swish, true, true});
 }
 
 constexpr Problem kClassifiers[] = {
-    {128, 1, 1280, 1280, 1001, 1001, Act::hard_swish, false, false, true, false},
+    {128, 1, 200, 1280, 1001, 1001, Act::hard_swish, false, false, true, false},
     {3, 1, 960, 960, 10, 10, Act::relu, true, false, true, false},
     {5, 1, 48, 64, 61, 61, Act::relu6, false, false, true, false}};
 
@@ -155,9 +155,13 @@ TEST(CudaPointwise, RefusesMixedTypes) {
   EXPECT_THROW(kernels::cuda::pointwise_backward(gpu(), backward), Error);
 }
 
+/// More tiles than the 528 blocks that take them, side by side in one and in two columns of blocks.
 TEST(CudaPointwise, BlocksThatTakeSeveralTiles) {
-  run_in_both_types({70000, 1, 16, 16, 8, 8});
-  run({4, 60, 24, 24, 576, 576});
+  run({67700, 1, 8, 8, 8, 8});
+  run({33900, 1, 8, 8, 136, 136});
+  Problem p{33900, 1, 8, 8, 72, 72};
+  p.type = p.y_type = DType::f32;
+  run(p);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+#define TUNAS_EMULATED_CUDA 1
 #define __global__
 #define __device__
 #define __host__

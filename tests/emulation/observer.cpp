@@ -59,8 +59,10 @@ struct State {
   unsigned thread = kNobody;
   const char *device_begin = nullptr, *device_end = nullptr;
   char *shared_begin = nullptr, *shared_end = nullptr;  // the thread-local memory of the program
+  const char *closed_begin = nullptr, *closed_end = nullptr;  // of it, for this launch
   std::vector<Cell> shared_cells;
   bool counting = false, seen = false;
+  const void* scratch = nullptr;
   Traffic traffic;
   std::vector<Access> accesses;
   std::string problem;
@@ -95,8 +97,8 @@ void find_shared(State& s) {
 const char* access_name(bool write) { return write ? "write" : "read"; }
 
 std::string place(const State& s, const char* where, std::size_t bytes) {
-  return " of " + std::to_string(bytes) + " bytes " + where + ", block " +
-         std::to_string(s.block) + ", thread " + std::to_string(s.thread - 1);
+  return " of " + std::to_string(bytes) + " bytes " + where + ", block " + std::to_string(s.block) +
+         ", thread " + std::to_string(s.thread - 1);
 }
 
 /// May `touch` and an access of the running thread meet without order between them?
@@ -136,7 +138,8 @@ Allocation* find(State& s, const char* at) {
 void global_access(State& s, Allocation& in, const char* at, std::size_t bytes, bool write) {
   const auto offset = static_cast<std::size_t>(at - in.data);
   if (offset + bytes > in.bytes) {
-    report(std::string("out of bounds: ") + access_name(write) + place(s, "of device memory", bytes));
+    report(std::string("out of bounds: ") + access_name(write) +
+           place(s, "of device memory", bytes));
     return;
   }
   for (std::size_t unit = offset / kUnit; unit <= (offset + bytes - 1) / kUnit; ++unit) {
@@ -147,11 +150,20 @@ void global_access(State& s, Allocation& in, const char* at, std::size_t bytes, 
     std::uint32_t& last = write ? in.sectors[i].written : in.sectors[i].read;
     if (last == s.block_serial) continue;
     last = s.block_serial;
-    (write ? s.traffic.sectors_written : s.traffic.sectors_read) += 1;
+    if (in.data == s.scratch) {
+      s.traffic.scratch_sectors += 1;
+    } else {
+      (write ? s.traffic.sectors_written : s.traffic.sectors_read) += 1;
+    }
   }
 }
 
 void shared_access(State& s, const char* at, std::size_t bytes, bool write) {
+  if (at + bytes > s.closed_begin && at < s.closed_end) {
+    report(std::string("out of bounds: ") + access_name(write) +
+           place(s, "of shared memory beyond the launch's", bytes));
+    return;
+  }
   const auto offset = static_cast<std::size_t>(at - s.shared_begin);
   for (std::size_t unit = offset / kUnit; unit <= (offset + bytes - 1) / kUnit; ++unit) {
     Cell& cell = s.shared_cells[unit];
@@ -176,14 +188,17 @@ void access(const void* address, std::size_t bytes, bool write, const void* pc) 
   } else if (Allocation* in = find(s, at)) {
     global_access(s, *in, at, bytes, write);
   } else if (at >= s.device_begin && at < s.device_end) {
-    report(std::string("out of bounds: ") + access_name(write) + place(s, "outside every allocation", bytes));
+    report(std::string("out of bounds: ") + access_name(write) +
+           place(s, "outside every allocation", bytes));
     return;
   } else {
     return;  // registers and constants
   }
-  if (s.counting) {
-    s.accesses.push_back({pc, reinterpret_cast<std::uintptr_t>(at), s.epoch, 0,
-                          static_cast<std::uint16_t>(s.thread - 1), static_cast<std::uint16_t>(bytes),
+  if (!s.counting) return;
+  for (std::size_t piece = 0; piece < bytes; piece += 16) {  // as the card cuts wider words
+    s.accesses.push_back({pc, reinterpret_cast<std::uintptr_t>(at) + piece, s.epoch, 0,
+                          static_cast<std::uint16_t>(s.thread - 1),
+                          static_cast<std::uint16_t>(std::min<std::size_t>(bytes - piece, 16)),
                           shared});
   }
 }
@@ -195,17 +210,16 @@ void count_warp(Traffic& traffic, const Access* lanes, std::size_t count) {
   if (!lanes[0].shared) {
     std::vector<std::uintptr_t> sectors;
     for (std::size_t i = 0; i < count; ++i) {
-      for (std::uintptr_t a = lanes[i].at / kSector; a <= (lanes[i].at + lanes[i].bytes - 1) / kSector;
-           ++a) {
+      for (std::uintptr_t a = lanes[i].at / kSector;
+           a <= (lanes[i].at + lanes[i].bytes - 1) / kSector; ++a) {
         sectors.push_back(a);
       }
     }
     std::sort(sectors.begin(), sectors.end());
     sectors.erase(std::unique(sectors.begin(), sectors.end()), sectors.end());
     traffic.warp_sectors += static_cast<double>(sectors.size());
-    traffic.least_warp_sectors +=
-        std::min(static_cast<double>(sectors.size()),
-                 static_cast<double>((total + kSector - 1) / kSector));
+    traffic.least_warp_sectors += std::min(static_cast<double>(sectors.size()),
+                                           static_cast<double>((total + kSector - 1) / kSector));
     return;
   }
   // Wide accesses go in phases of 128 bytes: eight lanes of 16, sixteen of 8.
@@ -264,8 +278,9 @@ void report(const std::string& problem) {
 std::string take_report() { return std::exchange(state().problem, {}); }
 bool observing() { return state().seen; }
 
-void count_traffic() {
+void count_traffic(const void* scratch) {
   state().traffic = {};
+  state().scratch = scratch;
   state().counting = true;
 }
 
@@ -274,11 +289,13 @@ Traffic stop_counting() {
   return state().traffic;
 }
 
-void observe_launch() {
+void observe_launch(const char* closed_begin, const char* closed_end) {
   if (!state().shared_begin) find_shared(state());
+  state().closed_begin = closed_begin;
+  state().closed_end = closed_end;
   state().launch = (state().launch + 1) & 0x3fffff;
 }
-void observe_block(int block, int) {
+void observe_block(int block) {
   State& s = state();
   s.block = static_cast<std::uint32_t>(block) & 0xfffff;
   ++s.block_serial;
@@ -322,18 +339,18 @@ void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
-#define TUNAS_HOOKS(size)                                                                 \
-  void __tsan_read##size(void* at) {                                                      \
-    if (in_kernel) access(at, size, false, __builtin_return_address(0));                  \
-  }                                                                                       \
-  void __tsan_write##size(void* at) {                                                     \
-    if (in_kernel) access(at, size, true, __builtin_return_address(0));                   \
-  }                                                                                       \
-  void __tsan_unaligned_read##size(void* at) {                                            \
-    if (in_kernel) access(at, size, false, __builtin_return_address(0));                  \
-  }                                                                                       \
-  void __tsan_unaligned_write##size(void* at) {                                           \
-    if (in_kernel) access(at, size, true, __builtin_return_address(0));                   \
+#define TUNAS_HOOKS(size)                                                \
+  void __tsan_read##size(void* at) {                                     \
+    if (in_kernel) access(at, size, false, __builtin_return_address(0)); \
+  }                                                                      \
+  void __tsan_write##size(void* at) {                                    \
+    if (in_kernel) access(at, size, true, __builtin_return_address(0));  \
+  }                                                                      \
+  void __tsan_unaligned_read##size(void* at) {                           \
+    if (in_kernel) access(at, size, false, __builtin_return_address(0)); \
+  }                                                                      \
+  void __tsan_unaligned_write##size(void* at) {                          \
+    if (in_kernel) access(at, size, true, __builtin_return_address(0));  \
   }
 TUNAS_HOOKS(1)
 TUNAS_HOOKS(2)

@@ -2,7 +2,8 @@
 // compiler's -fsanitize=thread and linked with observer.cpp instead of its run-time library. It
 // finds what compute-sanitizer finds on a GPU:
 //
-//   memcheck   an access outside every live allocation, or outside the memory of the block
+//   memcheck   an access outside every live allocation, or to dynamic shared memory beyond what the
+//              launch asked for
 //   initcheck  shared memory read before the block has written it
 //   racecheck  two threads at one place without a barrier between them, one of them writing; in
 //              device memory also two blocks of one launch
@@ -20,16 +21,20 @@ struct Traffic {
   /// 32-byte sectors of device memory, each once for every block that touches it: what reaches a
   /// block whose first-level cache never forgets.
   double sectors_read = 0, sectors_written = 0;
+  /// Of the scratch memory, which is not among them.
+  double scratch_sectors = 0;
   /// Sectors touched by the accesses of warps, and the fewest that hold the bytes asked for.
   double warp_sectors = 0, least_warp_sectors = 0;
   /// Passes over shared memory's 32 banks, and the fewest for the bytes asked for.
   double bank_passes = 0, least_bank_passes = 0;
 
   double bytes() const { return 32 * (sectors_read + sectors_written); }
+  double scratch_bytes() const { return 32 * scratch_sectors; }
 };
 
-/// Counts from here on; off by default, since it is slow.
-void count_traffic();
+/// Counts from here on; off by default, since it is slow. `scratch`: an allocation that is counted
+/// apart, or null.
+void count_traffic(const void* scratch = nullptr);
 /// What was counted since; stops counting. Waits for the device.
 Traffic traffic();
 /// Are the kernels compiled so that accesses are seen?
@@ -38,8 +43,9 @@ bool observing();
 Traffic stop_counting();
 
 // For the scheduler and the memory: a launch, its blocks, and what lies where.
-void observe_launch();
-void observe_block(int block, int threads);
+/// Of dynamic shared memory the launch may not touch [closed_begin, closed_end).
+void observe_launch(const char* closed_begin, const char* closed_end);
+void observe_block(int block);
 void observe_block_end();
 void observe_thread(int thread);  // negative: none, the host's own code runs
 void observe_barrier();

@@ -55,8 +55,8 @@ std::size_t device_bytes() {
 class DeviceMemory {
  public:
   DeviceMemory() {
-    void* base = mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                      -1, 0);
+    void* base =
+        mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) throw std::runtime_error("emulation: no address space");
     base_ = top_ = up(static_cast<char*>(base));
     madvise(base_, kReserved - kPage, MADV_HUGEPAGE);
@@ -67,7 +67,8 @@ class DeviceMemory {
     if (bytes > available()) return nullptr;
     char* data = top_ + kGap;
     const std::size_t size = (bytes + kAlign - 1) / kAlign * kAlign;
-    if (data + size > base_ + kReserved - kPage) throw std::runtime_error("emulation: addresses used up");
+    if (data + size > base_ + kReserved - kPage)
+      throw std::runtime_error("emulation: addresses used up");
     top_ = data + size;
     live_[data] = bytes;
     used_ += bytes;
@@ -292,8 +293,8 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream) {
   if (pageable(from)) {  // staged before the call returns
-    auto staged = std::make_shared<std::vector<char>>(
-        static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
+    auto staged = std::make_shared<std::vector<char>>(static_cast<const char*>(from),
+                                                      static_cast<const char*>(from) + bytes);
     put(stream, [to, staged] { std::memcpy(to, staged->data(), staged->size()); });
     return cudaSuccess;
   }

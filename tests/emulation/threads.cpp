@@ -3,12 +3,14 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
+#include <deque>
 #include <numeric>
 #include <vector>
 
 #include "cuda_runtime.h"
 #include "observer.h"
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -42,11 +44,17 @@ extern "C" void tunas_switch_stack(void** save, void* load);
 #error "the emulation's fibers are written for x86-64; five lines of assembly are missing here"
 #endif
 
-namespace tunas::emulation {
-
+namespace tunas {
+namespace emulation {
+constexpr std::size_t kSharedBytes = 227 * 1024;
+}
+namespace kernels {
 /// The dynamic shared memory of dynamic_shared() in kernels/vendor/cuda.h.
-inline constexpr std::size_t kSharedBytes = 227 * 1024;
+alignas(16) thread_local char shared_bytes[emulation::kSharedBytes];
+}  // namespace kernels
+}  // namespace tunas
 
+namespace tunas::emulation {
 namespace {
 
 constexpr std::size_t kStackBytes = std::size_t{256} << 10;
@@ -90,8 +98,9 @@ class Block {
       finished += state_[static_cast<std::size_t>(current_)] == State::finished;
     }
     if (finished < threads_) {
-      report(std::to_string(threads_ - finished) + " of " + std::to_string(threads_) +
-             " threads of a block wait where the others never come (a barrier or a warp's meeting)");
+      report(
+          std::to_string(threads_ - finished) + " of " + std::to_string(threads_) +
+          " threads of a block wait where the others never come (a barrier or a warp's meeting)");
       abandon();
     }
   }
@@ -210,7 +219,7 @@ class Block {
   std::vector<Warp> warps_;
   std::vector<int> queue_;
   std::size_t next_ = 0;
-  std::vector<Fiber> fibers_;
+  std::deque<Fiber> fibers_;  // a fiber that waits refers to its own while others are added
   std::vector<int> idle_;
   Fiber scheduler_;
   const void* bottom_ = nullptr;  // of the scheduler's stack
@@ -248,14 +257,19 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared, const std::function<voi
   }
   gridDim = grid;
   blockDim = block;
-  observe_launch();
+  char* const dynamic = kernels::shared_bytes;
+  observe_launch(dynamic + shared, dynamic + kSharedBytes);
+#ifdef __SANITIZE_ADDRESS__
+  ASAN_UNPOISON_MEMORY_REGION(dynamic, kSharedBytes);
+  ASAN_POISON_MEMORY_REGION(dynamic + shared, kSharedBytes - shared);
+#endif
   ++launches;
   int number = 0;
   for (unsigned z = 0; z < grid.z; ++z) {
     for (unsigned y = 0; y < grid.y; ++y) {
       for (unsigned x = 0; x < grid.x; ++x, ++number) {
         blockIdx = {x, y, z};
-        observe_block(number, static_cast<int>(threads));
+        observe_block(number);
         the_block().run(block, launches * 7919u + static_cast<unsigned>(number), body);
         observe_block_end();
       }
@@ -269,7 +283,3 @@ void meet(unsigned mask, void* payload, void (*join)(void**)) {
 }
 
 }  // namespace tunas::emulation
-
-namespace tunas::kernels {
-alignas(16) thread_local char shared_bytes[emulation::kSharedBytes];
-}
