@@ -42,12 +42,14 @@ void depthwise(CpuContext& context, const DepthwiseForward& args);
 void depthwise_backward(CpuContext& context, const DepthwiseBackward& args);
 }  // namespace cpu
 namespace cuda {
-// Strips share halo rows and columns of the window; the wide ones are narrow in channels.
+// Tiles share the window's halo rows and columns, and the sectors their channels end in; a warp's
+// pixels lie in one another's banks. Partial sums of dw are k*k a channel, for few pixels in a
+// test.
 inline constexpr Slack depthwise_slack(int k) {
-  return {k == 3 ? 1.2 : k == 5 ? 1.3 : 2, 0.15, k == 7 ? 1.6 : 1.25, 1.2};
+  return {k == 3 ? 1.55 : k == 5 ? 1.8 : 2.05, 0.1, 1.45, 1.95};
 }
 inline constexpr Slack depthwise_backward_slack(int k) {
-  return {k == 3 ? 1.2 : k == 5 ? 1.8 : 2.2, 0.12 * (k - 2), k == 3 ? 1.25 : 1.6, 1.2};
+  return {k == 3 ? 1.6 : 1.75, k == 3 ? 0.15 : 0.45, 1.45, 2};
 }
 void depthwise(CudaContext& context, const DepthwiseForward& args);
 void depthwise_backward(CudaContext& context, const DepthwiseBackward& args);

@@ -35,7 +35,7 @@ void dropout_backward(CpuContext& context, const DropoutBackward& args);
 }  // namespace cpu
 namespace cuda {
 // As mix, with one pixel an image: a block has few rows for its channels' constants.
-inline constexpr Slack kDropoutSlack{1.15, 0.2, 3.5, 1.2};
+inline constexpr Slack kDropoutSlack{1.15, 0.2, 1.7, 1.2};
 void dropout(CudaContext& context, const DropoutForward& args);
 void dropout_backward(CudaContext& context, const DropoutBackward& args);
 }  // namespace cuda

@@ -33,7 +33,7 @@ void pool_backward(CpuContext& context, const PoolBackward& args);
 }  // namespace cpu
 namespace cuda {
 // As mix; a block has rows of one image only.
-inline constexpr Slack kPoolSlack{1.15, 0.15, 4, 1.5};
+inline constexpr Slack kPoolSlack{1.15, 0.15, 1.6, 1.5};
 void pool(CudaContext& context, const PoolForward& args);
 void pool_backward(CudaContext& context, const PoolBackward& args);
 }  // namespace cuda

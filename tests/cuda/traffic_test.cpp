@@ -187,7 +187,10 @@ TEST(CudaTraffic, Dropout) {
   const int n = 128, c = 1280;
   const SourceField x(kHalf, n, 1, 1, c, 1, Act::hard_swish);
   const Field out(kHalf, n, 1, 1, c);
-  const PhiloxKey key{77, Purpose::dropout, 3, 5};
+  const PhiloxKey numbers{77, Purpose::dropout, 3, 5};
+  const Buffer buffer(sizeof numbers);
+  cuda_ok(cudaMemcpy(buffer.data(), &numbers, sizeof numbers, cudaMemcpyHostToDevice));
+  const auto* key = static_cast<const PhiloxKey*>(buffer.data());
   hold("dropout", kernels::cuda::dropout, {x.args(), 0.2f, key, out.tensor()},
        kernels::cuda::kDropoutSlack);
   const GradField dx(x, 60);
