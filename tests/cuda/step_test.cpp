@@ -137,8 +137,9 @@ TEST(CudaStep, ReplayedPassesLeaveTheSameBits) {
   const Space space = Space::parse(R"({"name": "tiny", "resolution": 16, "classes": 10, "blocks": [
     {"filters": 8, "layers": [{"op": "conv", "kernel": 3, "stride": 2},
                               {"op": "activation", "act": "hard_swish"}]},
-    {"filters": 8, "layers": [{"op": "bottleneck", "kernel": 5, "expansion": 3, "residual": true,
-                               "squeeze_excite": true}]},
+    {"filters": 8, "layers": [
+      {"op": "bottleneck", "kernel": 3, "expansion": 2, "stride": 2},
+      {"op": "bottleneck", "kernel": 5, "expansion": 3, "residual": true, "squeeze_excite": true}]},
     {"filters": 16, "layers": [{"op": "conv", "kernel": 1}, {"op": "activation", "act": "relu"},
                                {"op": "global_pool"}]}]})",
                                    "tiny");
