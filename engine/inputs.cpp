@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/cuda_context.h"
+#include "kernels/error.h"
 #include "kernels/runtime.h"
 
 namespace tunas::engine {
@@ -64,12 +65,12 @@ InputRing::InputRing(const Device& device) : device_(&device) {
 }
 
 InputRing::~InputRing() {
-  // Nothing may still read or write the slots; an error there has been or will be reported.
-  if (gpu_) try {
-      cuda::wait(gpu_->copies.get());
-      device_->sync();
-    } catch (...) {
-    }
+  if (!gpu_) return;
+  try {  // nothing may still read or write the slots
+    cuda::wait(gpu_->copies.get());
+    device_->sync();
+  } catch (const Error&) {  // of work that somebody else waits for, too
+  }
 }
 
 Inputs InputRing::put(const Batch& batch, const PhiloxKey& key) {
