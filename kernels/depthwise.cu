@@ -2,7 +2,7 @@
 // computes patches of kRows x kColumns outputs, their sums in registers; every row of the tile that
 // a patch reads is loaded once for all of its outputs. Leaves the moments of each block and
 // channel, [chunks][4][c], merged by a second kernel.
-#include "kernels/depthwise_tile.cuh"
+#include "kernels/depthwise_load.cuh"
 #include "kernels/library.h"
 
 namespace tunas::kernels::cuda {

@@ -1,6 +1,6 @@
 // What the two depthwise kernels share: how their work is cut. A block takes a run of tiles, each a
 // rectangle of one image and up to 72 of its channels. It loads what the tile reads, with its halo,
-// into shared memory (depthwise_tile.cuh); then each thread computes patches of the tile from
+// into shared memory (depthwise_load.cuh); then each thread computes patches of the tile from
 // there, for one or two channels. Loading makes the values once, sixteen bytes at a time, so that
 // the window's loop is all that is left to the patches.
 #pragma once
@@ -12,7 +12,7 @@
 
 namespace tunas::kernels {
 
-inline constexpr int kTilePack = 8, kTileThreads = 128, kTileBlocks = 2112;
+inline constexpr int kTilePack = 8, kTileThreads = 128, kTileBlocks = 1056;
 inline constexpr std::size_t kTileMemory = 227 * 1024;  // shared memory of an SM of an H100
 
 /// Outputs that a thread computes at once. The first of `n` outputs in a row reads `window` inputs,
@@ -51,8 +51,8 @@ struct Tiling {
   __host__ __device__ int bytes() const { return rows * row_floats * 4; }
   Shape shape(const Patch& patch) const {
     // At its end a block sums kBatch floats of every thread in the same memory.
-    const int used = bytes() + packs * kTilePack * patch.taps * 4,
-              sums = lanes * slots * kBatch * 4;
+    const int used = bytes() + packs * kTilePack * patch.taps * 4;
+    const int sums = lanes * slots * kBatch * 4;
     return {dim3(groups, chunks), dim3(lanes * slots),
             static_cast<std::size_t>(used > sums ? used : sums)};
   }
@@ -67,7 +67,7 @@ inline double tile_cost(const Tiling& t, const Patch& patch) {
   const double filled = warps * 32.0 / threads;
   const double computed = rounds * t.slots * patch.rows * patch.columns * double(patch.work);
   // The channels of a block begin and end within a sector of 32 bytes where packs are odd.
-  const double sectors = t.groups > 1 ? 1 + (t.packs % 2 ? 1.0 : 0.5) / t.packs : 1;
+  const double sectors = t.groups > 1 ? 1 + (t.packs % 2 ? 0.5 : 0.25) / t.packs : 1;
   const double loaded = t.rows * t.columns * 8 * sectors;
   const double fixed = 250.0 * threads / (t.packs * kTilePack);
   const auto by_memory = static_cast<double>(kTileMemory / (t.shape(patch).shared + 1024));

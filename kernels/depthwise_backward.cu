@@ -9,7 +9,7 @@
 // made of dz and y once, in a tile in shared memory (depthwise.cuh); each pixel of x is read and
 // each of dx written by one thread only. A thread walks down the rows of its patch; its dw stay in
 // registers. Each block leaves [k*k + 2][c] sums (dw, S1, S2), added by a second kernel.
-#include "kernels/depthwise_tile.cuh"
+#include "kernels/depthwise_load.cuh"
 #include "kernels/library.h"
 
 namespace tunas::kernels::cuda {
@@ -38,17 +38,32 @@ struct BackwardPatch {
   __device__ BackwardPatch(const DepthwiseBackward& args, int c0, const float* own_taps)
       : a(args), channel(c0), taps(own_taps), reader(args.x, c0), writer(args.dx, c0) {}
 
+  /// Calls f(p) for the columns whose bit is set; a uniform branch spares the usual case the tests.
+  template <class F>
+  __device__ static void each_column(unsigned columns, const F& f) {
+    if (columns == kAll) {
+#pragma unroll
+      for (int p = 0; p < kPixels; ++p) f(p);
+    } else {
+#pragma unroll
+      for (int p = 0; p < kPixels; ++p) {
+        if (columns >> p & 1) f(p);
+      }
+    }
+  }
+
   /// The S rows of x of a cell row; bit p of `columns`: column p is inside the image.
   __device__ void fetch(const T* from, int h, unsigned columns, Word (&raw)[S][kPixels]) const {
+    const int c = a.x.y.c;
 #pragma unroll
     for (int s = 0; s < S; ++s) {
       const unsigned inside = h + s >= 0 && h + s < a.x.y.h ? columns : 0u;
-      const T* at = from + static_cast<long>(s) * a.x.y.w * a.x.y.c;
+      const T* at = from + static_cast<long>(s) * a.x.y.w * c;
+      if (inside != kAll) {
 #pragma unroll
-      for (int p = 0; p < kPixels; ++p) {
-        raw[s][p] = Word{};
-        if (inside >> p & 1) raw[s][p] = load_raw<T, kChannels>(at + p * a.x.y.c);
+        for (int p = 0; p < kPixels; ++p) raw[s][p] = Word{};
       }
+      each_column(inside, [&](int p) { raw[s][p] = load_raw<T, kChannels>(at + p * c); });
     }
   }
 
@@ -71,19 +86,27 @@ struct BackwardPatch {
     }
   }
 
-  /// Turns du of one row of x into dz, writes it and adds to its sums.
+  /// Turns du of one row of x into dz, adds to its sums and writes it.
   __device__ void finish_row(long at, unsigned columns, const Word (&raw)[kPixels],
-                             float (&du)[kPixels * kChannels]) {
+                             float (&d)[kPixels * kChannels]) {
     float v[kPixels * kChannels];
     reader.normalise_row(raw, v);
-    activate_backward(reader.act, v, du);
+    activate_backward(reader.act, v, d);
+    clear_outside<kChannels>(columns, d);
     unpack_row<kChannels>(raw, v);
 #pragma unroll
-    for (int p = 0; p < kPixels; ++p) {
-      if (columns >> p & 1) {
-        writer.put_dz(at + p * a.x.y.c, v + p * kChannels, du + p * kChannels);
-      }
+    for (int p = 0; p < kPixels; ++p) writer.sum(v + p * kChannels, d + p * kChannels);
+    const int c = a.x.y.c;
+    T* to = writer.dz + at;
+    if (writer.add) {
+      each_column(columns, [&](int p) {
+        float before[kChannels];
+        load(to + p * c, before);
+#pragma unroll
+        for (int ch = 0; ch < kChannels; ++ch) d[p * kChannels + ch] += before[ch];
+      });
     }
+    each_column(columns, [&](int p) { store_part<T, kChannels>(to + p * c, d + p * kChannels); });
   }
 
   /// The patch whose first pixel is (top, left); `from`: the first dy its window reads, row_floats:

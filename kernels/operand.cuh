@@ -22,13 +22,10 @@ enum class Order { along, across };
 template <class T>
 using GemmPack = Raw<T, kGemmPack>;
 
-/// Packs as they lie in memory, from floats.
-template <class T, int E>
-__device__ inline void pack_words(const float (&v)[E * kGemmPack], GemmPack<T> (&out)[E]) {
-#pragma unroll
-  for (int e = 0; e < E; ++e) {
-    store_part<T, kGemmPack>(reinterpret_cast<T*>(&out[e]), v + e * kGemmPack);
-  }
+/// A pack as it lies in memory, from floats.
+template <class T>
+__device__ inline void pack_words(const float (&v)[kGemmPack], GemmPack<T>& out) {
+  store_part<T, kGemmPack>(reinterpret_cast<T*>(&out), v);
 }
 
 template <class T>
@@ -42,8 +39,7 @@ struct WeightOperand {
     return load_raw<T, kGemmPack>(w + static_cast<long>(line) * ld + c);
   }
   template <int E>
-  __device__ void words(const Loaded (&held)[E], const int (&)[E], int,
-                        GemmPack<T> (&out)[E]) const {
+  __device__ void words(const Loaded (&held)[E], int, int, int, GemmPack<T> (&out)[E]) const {
 #pragma unroll
     for (int e = 0; e < E; ++e) out[e] = held[e];
   }
@@ -62,7 +58,7 @@ struct SourceOperand {
     return load_raw<T, kGemmPack>(static_cast<const T*>(x.y.data) + at);
   }
   template <int E>
-  __device__ void words(const Loaded (&held)[E], const int (&line)[E], int c,
+  __device__ void words(const Loaded (&held)[E], int line, int step, int c,
                         GemmPack<T> (&out)[E]) const {
     if (!x.scale && x.act == Act::none && !x.gate) {
 #pragma unroll
@@ -70,20 +66,20 @@ struct SourceOperand {
       return;
     }
     const Reader<kGemmPack> reader(x, c);
-    float v[E * kGemmPack];
-    reader.normalise_row(held, v);
-    activate(x.act, v);
-    if (x.gate) {
 #pragma unroll
-      for (int e = 0; e < E; ++e) {
-        const int image = (line[e] < lines ? line[e] : 0) / pixels;
+    for (int e = 0; e < E; ++e) {  // one pack after another: accumulators hold the registers
+      float v[kGemmPack];
+      unpack<T>(held[e], v);
+      reader.value(v);
+      if (x.gate) {
+        const int at = line + e * step, image = (at < lines ? at : 0) / pixels;
         float gate[kGemmPack];
         load(x.gate + static_cast<long>(image) * width + c, gate);
 #pragma unroll
-        for (int i = 0; i < kGemmPack; ++i) v[kGemmPack * e + i] *= gate[i];
+        for (int i = 0; i < kGemmPack; ++i) v[i] *= gate[i];
       }
+      pack_words<T>(v, out[e]);
     }
-    pack_words<T, E>(v, out);
   }
 };
 
@@ -103,24 +99,22 @@ struct IncomingOperand {
     return l;
   }
   template <int E>
-  __device__ void words(const Loaded (&held)[E], const int (&)[E], int c,
-                        GemmPack<T> (&out)[E]) const {
+  __device__ void words(const Loaded (&held)[E], int, int, int c, GemmPack<T> (&out)[E]) const {
     if (!dy.ca) {
 #pragma unroll
       for (int e = 0; e < E; ++e) out[e] = held[e].dz;
       return;
     }
     const IncomingReader<kGemmPack> reader(dy, c);
-    float v[E * kGemmPack];
 #pragma unroll
     for (int e = 0; e < E; ++e) {
       float dz[kGemmPack], y[kGemmPack];
       unpack<T>(held[e].dz, dz);
       unpack<T>(held[e].y, y);
 #pragma unroll
-      for (int i = 0; i < kGemmPack; ++i) v[kGemmPack * e + i] = reader.value(i, dz[i], y[i]);
+      for (int i = 0; i < kGemmPack; ++i) dz[i] = reader.value(i, dz[i], y[i]);
+      pack_words<T>(dz, out[e]);
     }
-    pack_words<T, E>(v, out);
   }
 };
 
@@ -136,35 +130,35 @@ struct Stage {
   static constexpr int kElements = kLines * kStride;
   static constexpr int kPacks = kWidth / kGemmPack;
   static constexpr int kEach = (kLines * kPacks + kGemmThreads - 1) / kGemmThreads;
+  static constexpr int kStep = kGemmThreads / kPacks;  // lines from one of a thread's packs on
 
   const Operand& operand;
   typename Operand::Loaded held[kEach];
-  int line[kEach];
+  int line = 0;  // of the first pack
   int channel = 0;
 
   __device__ explicit Stage(const Operand& o) : operand(o) {}
 
   __device__ static int own_line(int e) {
-    return (static_cast<int>(threadIdx.x) + e * kGemmThreads) / kPacks;
+    return static_cast<int>(threadIdx.x) / kPacks + e * kStep;
   }
   __device__ bool inside(int e) const {
-    return own_line(e) < kLines && line[e] < operand.lines && channel < operand.width;
+    return own_line(e) < kLines && line + e * kStep < operand.lines && channel < operand.width;
   }
   /// `row`: first row of A or B; `k`: first value of K.
   __device__ void fetch(int row, int k) {
-    const int line0 = kOrder == Order::along ? row : k;
+    line = (kOrder == Order::along ? row : k) + own_line(0);
     channel =
         (kOrder == Order::along ? k : row) + static_cast<int>(threadIdx.x) % kPacks * kGemmPack;
 #pragma unroll
     for (int e = 0; e < kEach; ++e) {
-      line[e] = line0 + own_line(e);
       held[e] = {};
-      if (inside(e)) held[e] = operand.fetch(line[e], channel);
+      if (inside(e)) held[e] = operand.fetch(line + e * kStep, channel);
     }
   }
   __device__ void commit(T* stage) const {
     GemmPack<T> words[kEach];
-    operand.words(held, line, channel < operand.width ? channel : 0, words);
+    operand.words(held, line, kStep, channel < operand.width ? channel : 0, words);
     const int column = static_cast<int>(threadIdx.x) % kPacks * kGemmPack;
 #pragma unroll
     for (int e = 0; e < kEach; ++e) {

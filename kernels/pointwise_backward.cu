@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
     Tile::write(acc, tile);
     const Reader<kGemmPack> reader(x, channel);
     GradWriter<T, kGemmPack> writer(dx, channel);
-#pragma unroll 2
+#pragma unroll 1
     for (int r = Tile::slot(); r < kGemmRows; r += Tile::kSlots) {
       if (t * kGemmRows + r >= dy.lines || idle) break;
       const long row = t * kGemmRows + r;
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kRowThreads)
   auto* dz = static_cast<T*>(dx.dz.data);
   float gate[kRowPack], sum[kRowPack] = {};
   load(x.gate + static_cast<long>(span.image) * c + channel, gate);
-#pragma unroll 4
+#pragma unroll 2
   for (long row = span.begin + span.slot; row < span.end; row += rows.cut.slots) {
     const long at = row * c + channel;
     float a[kRowPack], du[kRowPack];

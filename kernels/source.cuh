@@ -75,7 +75,8 @@ __device__ inline void activate_backward(Act act, const float (&z)[N], float (&d
   }
 }
 
-/// v[i] = from[c + i], or `absent` where from is null. Eight at once are loaded by sixteen bytes.
+/// v[i] = from[c + i], or `absent` where from is null. Eight at once are
+/// loaded by sixteen bytes, to which all such vectors are aligned.
 template <int N>
 __device__ inline void load_channels(const float* from, int c, float absent, float (&v)[N]) {
   if constexpr (N == 8) {
@@ -164,15 +165,19 @@ struct GradWriter {
     activate_backward(reader.act, z, d);
     put_dz(offset, y, d);
   }
-  /// d: dz already. The sums are those of this call; where dz accumulates so do they, each writer
-  /// adding its share.
+  /// d: dz already.
   __device__ void put_dz(long offset, const float* y, float* d) {
+    sum(y, d);
+    write(offset, d);
+  }
+  /// The sums are those of this call; where dz accumulates so do they, each writer adding its
+  /// share.
+  __device__ void sum(const float* y, const float* d) {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       s1[i] += d[i];
       s2[i] += d[i] * (y[i] - mean[i]);
     }
-    write(offset, d);
   }
   __device__ void write(long offset, float* d) {
     if (add) {

@@ -46,7 +46,7 @@ Network::Network(engine::Device& device, const Space& space, const NetworkConfig
       results_(device, most_images(config)),
       inputs_(device),
       graphs_(device) {
-  const std::size_t there = device.available();
+  const std::size_t there = device.available() / 16 * 15;  // inputs and the driver have the rest
   if (parameter_bytes() <= there) {
     params_.allocate(device, config.shards, config.optimizer.states());
   }

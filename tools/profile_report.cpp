@@ -254,10 +254,11 @@ std::string ProfileReport::trace() const {
                    {"flops", call.cost.flops}};
     events.push_back(one);
   }
-  if (!profile->work().empty()) events.push_back(thread_name(kGpu, "GPU"));
-  for (const GpuWork& work : profile->work()) {
-    if (work.name.empty()) continue;  // from events: the calls once more
-    events.push_back(event(work.name, "gpu", kGpu, work.begin, work.begin + work.seconds));
+  if (profile->clock() == std::string_view("CUPTI")) {  // from events: the calls once more
+    events.push_back(thread_name(kGpu, "GPU"));
+    for (const GpuWork& work : profile->work()) {
+      events.push_back(event(work.name, "gpu", kGpu, work.begin, work.begin + work.seconds));
+    }
   }
   std::string text = "{\"traceEvents\": [\n";
   for (const Json& one : events) text += one.dump() + (&one == &events.back() ? "\n" : ",\n");

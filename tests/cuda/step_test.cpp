@@ -20,7 +20,7 @@ using search::Outcome;
 using search::Plan;
 using search::Space;
 
-constexpr int kImages = 2, kShards = 3, kScored = 4;
+constexpr int kImages = 2, kScored = 2, kSide = 16;
 
 /// What a step leaves.
 struct Step {
@@ -28,14 +28,13 @@ struct Step {
   std::map<std::string, Values> gradients, weights;
 };
 
-NetworkConfig config(int resolution, bool alone) {
+NetworkConfig config(int shards) {
   NetworkConfig c;
-  c.supernet.resolution = resolution;
-  c.supernet.running_averages = alone;
+  c.supernet.resolution = kSide;
   c.supernet.dropout = 0.2f;
   c.train_batch = kImages;
   c.validation_batch = kScored;
-  c.shards = kShards;
+  c.shards = shards;
   c.seed = 5;
   return c;
 }
@@ -48,27 +47,25 @@ Values floats(const Device& device, const float* from, std::size_t count) {
   return {host.begin(), host.end()};
 }
 
-/// `plans`: one a shard.
+/// Architecture `arch_of(shard)` for each shard.
 Step run(Device device, const Space& space, const NetworkConfig& c,
-         const std::function<Plan(const Network&, int)>& plan_of) {
+         const std::function<Arch(int)>& arch_of) {
   Network network(device, space, c);
+  const auto plan = [&](int s) { return network.supernet().plan(arch_of(s)); };
   Step step;
-  for (int s = 0; s < kShards; ++s) {
+  for (int s = 0; s < c.shards; ++s) {
     // The batch lives as long as its call, as a loader's does.
-    const SyntheticBatch data(kImages, c.supernet.resolution, space.classes,
-                              static_cast<std::uint64_t>(10 + s));
-    network.train_shard(data.batch, plan_of(network, s), 3, s);
+    const SyntheticBatch data(kImages, kSide, space.classes, static_cast<std::uint64_t>(10 + s));
+    network.train_shard(data.batch, plan(s), 3, s);
   }
   for (const engine::Param& p : network.params().params()) {
     if (p.weight.running) continue;
     step.gradients[p.name] = floats(device, network.params().grad(p.weight), p.stored());
   }
-  network.update(0.5);
-  const Pass pass = c.supernet.running_averages ? Pass::evaluate : Pass::search_validation;
-  for (int s = 0; s < kShards; ++s) {
-    const SyntheticBatch data(kScored, c.supernet.resolution, space.classes,
-                              static_cast<std::uint64_t>(20 + s));
-    network.score(data.batch, plan_of(network, s), pass);
+  network.update(0.01);
+  for (int s = 0; s < c.shards; ++s) {
+    const SyntheticBatch data(kScored, kSide, space.classes, static_cast<std::uint64_t>(20 + s));
+    network.score(data.batch, plan(s), Pass::search_validation);
   }
   step.outcomes = network.wait();
   EXPECT_EQ(network.skipped_parameters(), 0u);
@@ -84,26 +81,32 @@ Values joined(const std::map<std::string, Values>& parts) {
   return all;
 }
 
-/// `all`: limit of a whole set of tensors; `each`: of the worst one.
+/// Of relative errors: of losses, of all gradients together, of all weights after the update.
 struct Limits {
-  double loss, all, each;
+  double losses, gradients, weights;
 };
 
 void expect_agreement(const Step& gpu, const Step& cpu, const Limits& limits) {
-  ASSERT_EQ(gpu.outcomes.size(), cpu.outcomes.size());
-  for (std::size_t i = 0; i < gpu.outcomes.size(); ++i) {
-    EXPECT_NEAR(gpu.outcomes[i].loss, cpu.outcomes[i].loss, limits.loss * cpu.outcomes[i].loss);
-    EXPECT_EQ(gpu.outcomes[i].images, cpu.outcomes[i].images);
+  Values got, want;
+  for (const Outcome& outcome : gpu.outcomes) got.push_back(outcome.loss);
+  for (const Outcome& outcome : cpu.outcomes) want.push_back(outcome.loss);
+  const double losses = relative_error(got, want);
+  const double gradients = relative_error(joined(gpu.gradients), joined(cpu.gradients));
+  const double weights = relative_error(joined(gpu.weights), joined(cpu.weights));
+  std::printf("[ errors   ] losses %.1e, gradients %.1e, weights %.1e\n", losses, gradients,
+              weights);
+  EXPECT_LT(losses, limits.losses);
+  EXPECT_LT(gradients, limits.gradients);
+  EXPECT_LT(weights, limits.weights);
+}
+
+/// With a smooth activation. A value at a kink that rounding moves to its other side moves
+/// gradients by percents, so the tight comparisons are made with this.
+Space smooth(Space space) {
+  for (search::Block& block : space.blocks) {
+    for (search::Layer& layer : block.layers) layer.act = Act::sigmoid;
   }
-  EXPECT_LT(relative_error(joined(gpu.gradients), joined(cpu.gradients)), limits.all);
-  EXPECT_LT(relative_error(joined(gpu.weights), joined(cpu.weights)), limits.all);
-  // A tensor whose gradient is the rounding left of sums that cancel has no relative error.
-  for (const auto& [name, values] : cpu.gradients) {
-    double norm = 0;
-    for (const double v : values) norm += v * v;
-    if (std::sqrt(norm) < 1e-3) continue;
-    EXPECT_LT(relative_error(gpu.gradients.at(name), values), limits.each) << name;
-  }
+  return space;
 }
 
 Arch random_arch(const Space& space, int which) {
@@ -116,24 +119,32 @@ Arch random_arch(const Space& space, int which) {
   return arch;
 }
 
-TEST(CudaStep, NetworksTrainedAloneAgreeWithTheCpu) {
-  for (const char* name : {"mobilenet_v3_large", "mobilenet_v2"}) {
-    SCOPED_TRACE(name);
-    const Space space = Space::named(name).scaled(0.25).small_images();
-    const NetworkConfig c = config(16, true);
-    const auto plan = [&](const Network& n, int) {
-      return n.supernet().plan(Arch::largest(space));
-    };
-    const Step cpu = run(Device::cpu(1), space, c, plan);
-    expect_agreement(run(Device::cuda(DType::f32), space, c, plan), cpu, {1e-4, 1e-4, 1e-3});
-    expect_agreement(run(Device::cuda(DType::bf16), space, c, plan), cpu, {0.05, 0.3, 1.0});
-  }
+/// Of kinks there remain few enough in two images of 16 pixels for the losses, not for gradients.
+TEST(CudaStep, ANetworkAgreesWithTheCpu) {
+  const Space real = Space::named("mobilenet_v3_large").scaled(0.25).small_images();
+  const auto compare = [](const Space& space, int shards, const Limits& fp32, const Limits& bf16) {
+    const NetworkConfig c = config(shards);
+    const auto arch = [&](int) { return Arch::largest(space); };
+    const Step cpu = run(Device::cpu(1), space, c, arch);
+    expect_agreement(run(Device::cuda(DType::f32), space, c, arch), cpu, fp32);
+    expect_agreement(run(Device::cuda(DType::bf16), space, c, arch), cpu, bf16);
+  };
+  compare(smooth(real), 2, {1e-6, 1e-5, 1e-7}, {1e-3, 1e-2, 1e-5});
+  compare(real, 1, {1e-5, 1e-3, 1e-6}, {5e-3, 1, 1e-3});
 }
 
 TEST(CudaStep, ReplayedPassesLeaveTheSameBits) {
-  const Space space = Space::named("mobilenet_v2").scaled(0.25).small_images();
-  NetworkConfig c = config(8, true);
-  c.shards = 1;
+  const Space space = Space::parse(R"({"name": "tiny", "resolution": 16, "classes": 10, "blocks": [
+    {"filters": 8, "layers": [{"op": "conv", "kernel": 3, "stride": 2},
+                              {"op": "activation", "act": "hard_swish"}]},
+    {"filters": 8, "layers": [
+      {"op": "bottleneck", "kernel": 3, "expansion": 2, "stride": 2},
+      {"op": "bottleneck", "kernel": 5, "expansion": 3, "residual": true, "squeeze_excite": true}]},
+    {"filters": 16, "layers": [{"op": "conv", "kernel": 1}, {"op": "activation", "act": "relu"},
+                               {"op": "global_pool"}]}]})",
+                                   "tiny");
+  NetworkConfig c = config(1);
+  c.supernet.running_averages = true;
   Values weights[2];
   std::vector<double> losses[2];
   for (const auto plans : {NetworkConfig::Plans::varying, NetworkConfig::Plans::fixed}) {
@@ -145,7 +156,7 @@ TEST(CudaStep, ReplayedPassesLeaveTheSameBits) {
     std::size_t available = 0;
     for (std::uint32_t step = 0; step < 9; ++step) {  // each of the ring's inputs three times
       if (step == 3) available = device.available();
-      const SyntheticBatch data(kImages, 8, space.classes, step);
+      const SyntheticBatch data(kImages, kSide, space.classes, step);
       network.train_shard(data.batch, plan, step, 0);
       network.update(0.1);
       network.score(data.batch, plan, Pass::evaluate);
@@ -162,13 +173,11 @@ TEST(CudaStep, SearchStepsAgreeWithTheCpu) {
   for (const char* name :
        {"proxylessnas_search", "proxylessnas_enlarged_search", "mobilenet_v3_like_search"}) {
     SCOPED_TRACE(name);
-    const Space space = Space::named(name).scaled(0.25).small_images();
-    const NetworkConfig c = config(16, false);
-    const auto plan = [&](const Network& n, int shard) {
-      return n.supernet().plan(random_arch(space, shard));
-    };
-    const Step cpu = run(Device::cpu(1), space, c, plan);
-    expect_agreement(run(Device::cuda(DType::f32), space, c, plan), cpu, {1e-4, 1e-4, 1e-3});
+    const Space space = smooth(Space::named(name).scaled(0.25).small_images());
+    const NetworkConfig c = config(1);
+    const auto arch = [&](int shard) { return random_arch(space, shard); };
+    const Step cpu = run(Device::cpu(1), space, c, arch);
+    expect_agreement(run(Device::cuda(DType::f32), space, c, arch), cpu, {1e-6, 1e-5, 1e-7});
   }
 }
 

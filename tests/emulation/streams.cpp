@@ -46,9 +46,9 @@ namespace {
 constexpr std::size_t kReserved = std::size_t{64} << 30, kAlign = 256, kGap = 256;
 constexpr std::size_t kPage = std::size_t{2} << 20;  // opened and closed as wholes, and cheaply so
 
-/// $TUNAS_EMULATED_MEMORY in MiB: what the device has.
+/// $EMULATED_GPU_MEMORY in MiB: what the device has.
 std::size_t device_bytes() {
-  const char* text = std::getenv("TUNAS_EMULATED_MEMORY");
+  const char* text = std::getenv("EMULATED_GPU_MEMORY");
   return text ? std::strtoull(text, nullptr, 10) << 20 : std::size_t{16} << 30;
 }
 

@@ -35,7 +35,7 @@ class ProfileTest : public testing::Test {
       const Range here(tape.stream(), &Observer::pass, "forward");
       {
         const Tape::Layer layer(tape, "stem");
-        const Var image = engine::image(tape, batch_.batch, {kResolution, 1});
+        const Var image = engine::image(tape, host_inputs(batch_.batch, {}), {kResolution, 1});
         const Axis axis = pad_axis(Padding::same, kResolution, 3, 2);
         x = conv(tape, image, {stem_.w, 16, 2, axis, 1, stem_.norm, 0});
         x.act = Act::relu;
