@@ -287,7 +287,7 @@ cudaError_t cudaFreeHost(void* data) {
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
   drain_blocking();
   const DeviceMemory::Open open(memory());
-  std::memcpy(to, from, bytes);
+  if (bytes > 0) std::memcpy(to, from, bytes);  // null may come with none
   return outcome();
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
