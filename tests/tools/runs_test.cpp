@@ -9,6 +9,7 @@
 #include <sstream>
 #include <thread>
 
+#include "engine/device.h"
 #include "engine/safetensors.h"
 #include "tests/data/samples.h"
 #include "tests/tools/program.h"
@@ -49,7 +50,10 @@ TEST_F(RunsTest, MistakesAreRefusedBeforeAnythingStarts) {
   expect_refusal(kSearch + "--cost macs " + out, 2, {"--target", "multiply-adds"});
   expect_refusal(kSearch + kFast + "--op-warmup 0.5 --delay-fraction 0.1 " + out, 2, {"warm-up"});
   expect_refusal(kSearch + kFast + "--holdout 0 " + out, 2, {"--holdout"});
-  expect_refusal(kSearch + kFast + "--device cuda " + out, 2, {"without CUDA", "--device cpu"});
+  if (std::string why; engine::Device::gpus(why) == 0) {
+    expect_refusal(kSearch + kFast + "--device cuda " + out, 2,
+                   {"--device cuda: ", why, "--device cpu"});
+  }
   expect_refusal(kSearch + kFast + "--cost pixel1 " + out, 2, {"tiny", "--cost macs"});
   expect_refusal("search " + kSpace + "--data fashion-mnist:/none " + out, 3, {"/none"});
   expect_refusal("search " + kSpace + "--data tar:/none-*.tar " + out, 3, {"/none-*.tar"});
