@@ -101,7 +101,7 @@ nlohmann::ordered_json search_step(const Options& o, engine::Device& device) {
   return result;
 }
 
-int run(int argc, char** argv) {
+int step_bench(int argc, char** argv) {
   Options o;
   CLI::App app("Times whole training and search steps on synthetic images");
   CLI::App* train_verb = app.add_subcommand("train", "a network trained alone");
@@ -144,7 +144,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    return tunas::run(argc, argv);
+    return tunas::step_bench(argc, argv);
   } catch (const tunas::Error& error) {
     std::cerr << error.what() << "\n";
     return static_cast<int>(error.code());
