@@ -4,7 +4,6 @@
 #include "kernels/conv.h"
 
 #include <algorithm>
-#include <cstdint>
 
 #include "kernels/library.h"
 #include "kernels/window_cudnn.h"
@@ -13,8 +12,6 @@ namespace tunas::kernels::cuda::library {
 namespace {
 
 static_assert(Cudnn::kWorkspaceBytes <= LibrarySpace::kLibraryBytes);
-
-bool aligned_data(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }
 
 /// Of either direction.
 struct Stem {

@@ -6,7 +6,6 @@
 #include "kernels/depthwise.h"
 
 #include <algorithm>
-#include <cstdint>
 
 #include "kernels/library.h"
 #include "kernels/window_cudnn.h"
@@ -15,8 +14,6 @@ namespace tunas::kernels::cuda::library {
 namespace {
 
 static_assert(Cudnn::kWorkspaceBytes <= LibrarySpace::kLibraryBytes);
-
-bool aligned_data(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }
 
 /// Of either direction.
 struct Layer {

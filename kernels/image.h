@@ -1,7 +1,8 @@
 // Image kernel: uint8 crops in; resized, flipped, normalised, padded images out.
 //
-//   out[n, y+top, x+left, c] = (resize(crop n)[y, x', c] - mean[c]) / std[c],  x' = flip ? R-1-x :
-//   x written into [n][R+2*border][R+2*border][4]; channel 3 and the border are zero.
+//   out[n, y+top, x+left, c] = (resize(crop n)[y, x', c] - mean[c]) / std[c]
+//   with x' = flip ? R-1-x : x, written into [n][R+2*border][R+2*border][4]; channel 3 and the
+//   border are zero.
 //
 // Resampling (specification section 17 and TensorFlow 2.2's legacy operators):
 //   legacy_bicubic   cubic a = -0.75, source = dst*scale, no half-pixel shift, no antialias; taps

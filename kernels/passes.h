@@ -1,15 +1,18 @@
 // Passes around a library's product (library.h): each reads or writes a tensor once more than the
 // own kernels do.
 //
-//   write_source    u = act(scale*y + shift) * gate            write_incoming  dy = ca*dz + cb*y +
-//   cc finish_output   y <- y + bias, columns from `used` on <- 0, and the moments of what is
-//   stored finish_grad     dz = du*act'(z) with the sums of source.h; du may be dx.dz itself
+//   write_source    u = act(scale*y + shift) * gate
+//   write_incoming  dy = ca*dz + cb*y + cc
+//   finish_output   y <- y + bias, columns from `used` on <- 0; the moments of what is stored
+//   finish_grad     dz = du*act'(z) with the sums of source.h; du may be dx.dz itself
 //   dense_filter    [c][k*k] of the prefix of a depthwise filter [k*k][c.max]
 //   add_filter      dw += the gradient of a chunk + decay*w
 //   copy_window     images into or out of larger ones
 //
 // Tensors of a chunk hold whole images. Sums are ordered as everywhere.
 #pragma once
+
+#include <cstdint>
 
 #include "kernels/cuda_context.h"
 #include "kernels/source.h"
@@ -100,6 +103,11 @@ struct ChunkPlans {
     return chunk + 1 < chunks.count ? whole : last;
   }
 };
+
+/// As the libraries' plans assume of their operands.
+inline bool aligned_data(const void* data) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+}
 
 constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
 

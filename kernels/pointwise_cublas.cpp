@@ -7,7 +7,6 @@
 // so a prefix is a leading dimension here as well. y and du are rounded to the type of the network
 // before bias, moments and act' are taken of them. A source or a gradient that needs nothing done
 // is read where it lies; others are written out in chunks of images.
-#include <cstdint>
 
 #include "kernels/library.h"
 #include "kernels/passes.h"
@@ -18,10 +17,6 @@ namespace tunas::kernels::cuda::library {
 namespace {
 
 static_assert(Cublas::kWorkspaceBytes <= LibrarySpace::kLibraryBytes);
-
-bool aligned_data(const void* data) {
-  return reinterpret_cast<std::uintptr_t>(data) % Cublas::kAlignment == 0;
-}
 
 /// Rows of `images` images of t.
 long rows_of(const Tensor& t, int images) { return static_cast<long>(images) * t.h * t.w; }

@@ -1,8 +1,7 @@
 // Whole steps on the GPU against the CPU backend: the same weights, batch and architecture; losses,
 // ranks, every gradient, the weights after an update, and the scores with them.
-#include <algorithm>
+#include <functional>
 #include <map>
-#include <memory>
 
 #include "search/network.h"
 #include "tests/cuda/device.h"
