@@ -1,7 +1,7 @@
 // Images per second of whole steps, on synthetic crops:
 //   step_bench train  --model NAME    forward, backward, RMSProp update of a network trained alone
-//   step_bench search --space NAME    the search step: a new random architecture each step; forward,
-//                                     backward, update, then a validation pass of 4 times the batch
+//   step_bench search --space NAME    a new random architecture each step: forward, backward,
+//                                     update, then a validation pass of 4 times the batch
 // Prints one JSON object: median seconds a step, images/s (trained images), peak memory.
 #include <sys/resource.h>
 
