@@ -101,11 +101,18 @@ class HeldOut {
       loader_ = std::make_unique<data::Loader>(*images.records, images.subset, loading);
       return;
     }
-    spdlog::info("decoding {} held-out images", images.size());
+    std::int64_t said = 0;  // tenths
+    const auto progress = [&](std::int64_t done) {
+      if (interrupted()) fail(Exit::interrupted, "interrupted while held-out images were decoded");
+      if (10 * done / images.size() == said) return;
+      said = 10 * done / images.size();
+      spdlog::info("{} of {} held-out images decoded", done, images.size());
+    };
     set_ = std::make_unique<data::DecodedSet>(
         *images.records, images.subset, device,
         data::DecodedConfig{batch, loading.seed, loading.workers,
-                            place == "device" ? engine::Place::device : engine::Place::host});
+                            place == "device" ? engine::Place::device : engine::Place::host},
+        progress);
     spdlog::info("they take {} MiB of the {}'s memory", set_->bytes() >> 20, place);
     for (const data::Skipped& bad : set_->skipped()) {
       spdlog::warn("{} is left out: {}", bad.name, bad.reason);
