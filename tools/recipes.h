@@ -43,4 +43,12 @@ inline const Recipe kSmallTrain = {
     {"min-area", "0.35"},
 };
 
+/// The running averages of a short training remember its last sixteenth. With the published 0.99,
+/// those of 400 steps still held means of the network as it was at its larger rates: 1 of 13 seeds
+/// scored 0.32 where a hundred more steps at a rate of zero brought 0.71, and 0.80 in the end.
+inline Recipe small_running_averages(std::int64_t steps) {
+  const double window = std::clamp(static_cast<double>(steps) / 16, 10.0, 100.0);
+  return {{"bn-momentum", fmt::format("{}", 1 - 1 / window)}};
+}
+
 }  // namespace tunas::tools

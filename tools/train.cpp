@@ -36,6 +36,7 @@ search::TrainConfig train_config(const Config& config, const search::Space& alon
   search::TrainConfig train;
   train.network.supernet.resolution = alone.resolution;
   train.network.supernet.running_averages = true;
+  train.network.supernet.momentum = static_cast<float>(config.number("bn-momentum"));
   train.network.supernet.weight_decay = static_cast<float>(alone.weight_decay);
   train.network.supernet.dropout =
       steps.epochs < kDropoutEpochs ? 0 : static_cast<float>(alone.dropout);
@@ -57,6 +58,7 @@ Exit run(const Config& given) {
   const ImageSets sets = open_image_sets(config);
   network.alone = with_classes(network.alone, config, sets);
   const Steps steps = plan_steps(config, kSmallTrain, 1, sets.train.size());
+  if (steps.recipe == "small") config.apply("small", small_running_averages(steps.steps));
   const search::TrainConfig settings = train_config(config, network.alone, steps);
   settle_images(config, network.alone, sets);
 
@@ -103,6 +105,13 @@ Verb train_verb() {
           join({arch_option()}, {run_options(),
                                  data_options(),
                                  step_options(),
+                                 {{.name = "bn-momentum",
+                                   .type = Type::number,
+                                   .fallback = "0.99",
+                                   .help = "what a step keeps of batch normalization's running "
+                                           "averages (1 - momentum in PyTorch's words)",
+                                   .least = 0,
+                                   .most = 1}},
                                  {resolution_option()},
                                  variant_options(),
                                  machine_options()}),

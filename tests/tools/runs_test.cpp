@@ -139,6 +139,27 @@ TEST_F(RunsTest, SearchTrainEval) {
                  {path("none")});
 }
 
+// The running averages are those of the last steps, also where there are few (recipes.h).
+TEST_F(RunsTest, RunningAveragesRememberAsTold) {
+  const auto variance = [&](const std::string& name, const std::string& options) {
+    const Result train =
+        run("train --arch mobilenet_v3_large --width 0.25 --resolution 16 --small-images "
+            "--data synthetic:24x24x40 --batch-size 4 --steps 1 " +
+            options + " --out " + path(name));
+    EXPECT_EQ(train.code, 0) << train.err;
+    const engine::Safetensors weights(path(name + "/weights.safetensors"));
+    std::vector<float> values(8);
+    weights.read("blocks/0/layers/2/project/norm/variance", "F32", {8}, values.data());
+    return values;
+  };
+  const std::vector<float> all = variance("all", "--bn-momentum 0");
+  const std::vector<float> few = variance("few", "");
+  EXPECT_EQ(variance("none", "--bn-momentum 1"), std::vector<float>(8, 1.0f));
+  for (int c = 0; c < 8; ++c) EXPECT_NEAR(few[c], 0.9f + 0.1f * all[c], 1e-5f);
+  const Json config = Json::parse(text("few/config.json"));
+  EXPECT_EQ(config["bn_momentum"], Json({{"value", 0.9}, {"from", "recipe small"}}));
+}
+
 TEST_F(RunsTest, NothingDependsOnThreadsOrWorkers) {
   for (const char* n : {"1", "3"}) {
     const std::string name = std::string("run") + n;
