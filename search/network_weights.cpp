@@ -60,6 +60,7 @@ void Network::load_weights(const std::string& file) {
     copy_rows(param, stored.data(), dense.data(), Direction::to_store);
     params_.write(param, stored);
   }
+  average_.start(params_);
 }
 
 }  // namespace tunas::search
