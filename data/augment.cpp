@@ -26,11 +26,42 @@ int largest_height(Size image, float max_area, float aspect) {
   return std::min(height, image.h);
 }
 
+constexpr int kLongest = 1 << 24;  // pixels of a resized side
+
+/// The axis of `frame` pixels, resized to `size`, of which `out` positions are shown.
+CropAxis central_axis(int frame, int size, int out, Resample resample) {
+  CropAxis axis = {frame, size, static_cast<int>(std::lrint((size - out) / 2.0)), 0};
+  axis.begin = kernels::source_range(resample, axis, out).first;
+  return axis;
+}
+
 }  // namespace
 
 Region central_crop(Size image) {
   const int side = std::max(1, static_cast<int>(0.875 * std::min(image.h, image.w)));
   return {(image.h - side + 1) / 2, (image.w - side + 1) / 2, side, side};
+}
+
+View evaluation_view(Size image, const Preprocess& preprocess, int resolution) {
+  if (preprocess.resize == 0) return {central_crop(image), false};
+  require(preprocess.resize >= resolution, "the shorter side is resized to ", preprocess.resize,
+          ", less than the crop of ", resolution, "; use a larger --resize");
+  const int shorter = std::min(image.h, image.w);
+  const auto resized = [&](int side) {
+    const double size = static_cast<double>(preprocess.resize) * side / shorter;
+    if (size > kLongest) {
+      fail(Exit::data, "its sides are ", image.h, " and ", image.w, ": too thin to be resized");
+    }
+    return static_cast<int>(size);
+  };
+  View view;
+  view.y = central_axis(image.h, resized(image.h), resolution, preprocess.resample);
+  view.x = central_axis(image.w, resized(image.w), resolution, preprocess.resample);
+  const auto count = [&](const CropAxis& axis) {
+    return kernels::source_range(preprocess.resample, axis, resolution).count;
+  };
+  view.region = {view.y.begin, view.x.begin, count(view.y), count(view.x)};
+  return view;
 }
 
 std::optional<Region> try_crop(Size image, const CropRule& rule, const Random4& draws) {

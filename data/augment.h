@@ -20,6 +20,7 @@
 #include <optional>
 
 #include "data/region.h"
+#include "engine/preprocess.h"
 #include "kernels/philox.h"
 
 namespace tunas::data {
@@ -31,9 +32,11 @@ struct CropRule {
   int attempts = 10;
 };
 
+/// A part of an image and how it becomes the result (kernels/image.h): by default it is resized.
 struct View {
   Region region;
   bool flip = false;
+  CropAxis y = {}, x = {};
 };
 
 struct AugmentKey {
@@ -44,6 +47,12 @@ struct AugmentKey {
 
 /// Central square of side int(0.875*min(h, w)), at least 1, at offset (dim - side + 1) div 2.
 Region central_crop(Size image);
+
+/// What an evaluation at `resolution` shows: the central crop, or what torchvision's Resize and
+/// CenterCrop show of the image whose shorter side becomes preprocess.resize and whose longer one
+/// int(resize*longer/shorter): the square at round((dim - resolution)/2), halves to even. Error
+/// where resize is below the resolution.
+View evaluation_view(Size image, const Preprocess& preprocess, int resolution);
 
 /// One attempt, a pure function of its four draws; nothing where it fails.
 std::optional<Region> try_crop(Size image, const CropRule& rule, const Random4& draws);

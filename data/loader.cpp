@@ -174,7 +174,7 @@ bool Loader::find(Item& item, Worker& worker) const {
       const Size image = worker.decoder.open(content);
       item.view = config_.crops == Crops::random
                       ? random_view(image, config_.rule, {config_.seed, item.epoch, item.sample})
-                      : View{central_crop(image), false};
+                      : evaluation_view(image, config_.preprocess, config_.resolution);
       return true;
     } catch (const Error& error) {
       if (error.code() != Exit::data) throw;
@@ -290,7 +290,8 @@ void Loader::hand_out(Slot& slot) {
       std::copy(item.stand_in.begin(), item.stand_in.end(), slot.pixels() + item.offset);
     }
     const Region& region = item.view.region;
-    out.crops.push_back({item.offset, region.h, region.w, 3 * region.w, item.view.flip});
+    out.crops.push_back(
+        {item.offset, region.h, region.w, 3 * region.w, item.view.flip, item.view.y, item.view.x});
     out.labels.push_back(records_.label(item.sample));
     out.samples.push_back(item.sample);
   }

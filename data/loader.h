@@ -37,7 +37,9 @@ struct LoaderConfig {
   Order order = Order::shuffled;
   Crops crops = Crops::random;
   Passes passes = Passes::endless;
-  CropRule rule;
+  CropRule rule;          // of random crops
+  Preprocess preprocess;  // of central ones, shown at `resolution`
+  int resolution = 0;     // used where preprocess.resize is set
   std::uint64_t seed = 0;
   std::int64_t start = 0;  // position of the first sample
   int workers = 1;

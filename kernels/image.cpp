@@ -31,7 +31,42 @@ int window_size(Resample resample, int in, int out) {
   return static_cast<int>(std::ceil(support_of(resample) * stretch)) * 2 + 1;
 }
 
+/// Pillow's: the pixels whose centres lie under the filter at one position of the frame's result.
+PixelRange window_range(Resample resample, int position, const CropAxis& axis) {
+  const double scale = static_cast<double>(axis.frame) / axis.size;
+  const double support = support_of(resample) * std::max(1.0, scale);
+  const double center = (position + 0.5) * scale;
+  const int first = std::max(0, static_cast<int>(center - support + 0.5));
+  return {first, std::min(axis.frame, static_cast<int>(center + support + 0.5)) - first};
+}
+
+/// The pixel at or before one position of the frame's result, and how far behind it that lies.
+struct LegacyPlace {
+  int floor;
+  float fraction;
+};
+LegacyPlace legacy_place(int position, const CropAxis& axis) {
+  const float scale = static_cast<float>(axis.frame) / static_cast<float>(axis.size);
+  const float place = static_cast<float>(position) * scale;
+  const int floor = static_cast<int>(place);
+  return {floor, place - static_cast<float>(floor)};
+}
+
 }  // namespace
+
+PixelRange source_range(Resample resample, const CropAxis& axis, int out) {
+  const int last = axis.shows + out - 1;
+  int first = 0, end = 0;
+  if (resample == Resample::legacy_bicubic) {
+    first = std::clamp(legacy_place(axis.shows, axis).floor - 1, 0, axis.frame - 1);
+    end = std::min(legacy_place(last, axis).floor + 3, axis.frame);
+  } else {
+    const PixelRange range = window_range(resample, last, axis);
+    first = window_range(resample, axis.shows, axis).first;
+    end = range.first + range.count;
+  }
+  return {first, end - first};
+}
 
 Cost cost(const Image& args) {
   // The crops themselves may lie in the GPU's memory: they count as squares of their mean size.
@@ -66,14 +101,18 @@ struct Scratch {
 
 struct Job {
   const std::uint8_t* pixels;  // first row of the crop
-  int crop_h, crop_w, stride;
+  int crop_w, stride;
+  CropAxis y_axis, x_axis;
   int h, w;    // of the result
   float* out;  // where pixel x = 0 of row 0 goes
   long row_step;
   int pixel_step;  // 4, or -4 when flipped
   PixelScale scale;
 
-  const std::uint8_t* source(int row) const { return pixels + static_cast<long>(row) * stride; }
+  /// A row of the frame.
+  const std::uint8_t* source(int row) const {
+    return pixels + static_cast<long>(row - y_axis.begin) * stride;
+  }
 };
 
 // ---- legacy bicubic
@@ -94,14 +133,13 @@ struct CubicTable {
   }
 };
 
-CubicTaps cubic_taps(int position, int in, int out) {
+/// Taps of one position of the result, in pixels of the frame.
+CubicTaps cubic_taps(int position, const CropAxis& axis) {
   static const CubicTable table;
-  const float scale = static_cast<float>(in) / static_cast<float>(out);
-  const float place = static_cast<float>(position) * scale;
-  const int floor = static_cast<int>(place);
-  const long step = std::lrintf((place - static_cast<float>(floor)) * kTableSize);
+  const LegacyPlace place = legacy_place(axis.shows + position, axis);
+  const long step = std::lrintf(place.fraction * kTableSize);
   CubicTaps taps;
-  for (int k = 0; k < 4; ++k) taps.first[k] = std::clamp(floor - 1 + k, 0, in - 1);
+  for (int k = 0; k < 4; ++k) taps.first[k] = std::clamp(place.floor - 1 + k, 0, axis.frame - 1);
   taps.weight[0] = table.far[step];
   taps.weight[1] = table.near[step];
   taps.weight[2] = table.near[kTableSize - step];
@@ -120,12 +158,12 @@ void resize_legacy(const Job& job, Scratch scratch) {
   const ImageLoops& loops = image_loops();
   LegacyScratch s(scratch, job.crop_w, job.w);
   for (int x = 0; x < job.w; ++x) {
-    s.columns[x] = cubic_taps(x, job.crop_w, job.w);
-    for (int& column : s.columns[x].first) column *= 3;
+    s.columns[x] = cubic_taps(x, job.x_axis);
+    for (int& column : s.columns[x].first) column = 3 * (column - job.x_axis.begin);
   }
   s.row.back() = 0;  // the fourth lane of the last pixel
   for (int y = 0; y < job.h; ++y) {
-    const CubicTaps taps = cubic_taps(y, job.crop_h, job.h);
+    const CubicTaps taps = cubic_taps(y, job.y_axis);
     const std::uint8_t* rows[4];
     for (int k = 0; k < 4; ++k) rows[k] = job.source(taps.first[k]);
     loops.blend_rows(rows, taps.weight, 3 * job.crop_w, s.row.data());
@@ -144,12 +182,13 @@ double filter(Resample resample, double x) {
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
-/// The window of one result position; its weights go to `weights` and add up to 1.
-Window make_window(Resample resample, int position, int in, int out, std::int32_t* weights) {
-  const double scale = static_cast<double>(in) / out, stretch = std::max(1.0, scale);
-  const double support = support_of(resample) * stretch, center = (position + 0.5) * scale;
-  const int first = std::max(0, static_cast<int>(center - support + 0.5));
-  const int last = std::min(in, static_cast<int>(center + support + 0.5));
+/// The window of one position of the result, in pixels of the frame; its weights go to `weights`
+/// and add up to 1.
+Window make_window(Resample resample, int position, const CropAxis& axis, std::int32_t* weights) {
+  const double scale = static_cast<double>(axis.frame) / axis.size;
+  const double stretch = std::max(1.0, scale), center = (axis.shows + position + 0.5) * scale;
+  const PixelRange range = window_range(resample, axis.shows + position, axis);
+  const int first = range.first, last = first + range.count;
   const auto at = [&](int i) { return filter(resample, (i - center + 0.5) * (1.0 / stretch)); };
   double sum = 0;
   for (int i = first; i < last; ++i) sum += at(i);
@@ -165,9 +204,10 @@ struct WindowScratch {
   std::span<std::int32_t> weights, wide, sum;
   std::span<Window> columns;
   std::span<std::uint8_t> ring;  // [ring_rows][w][4]: source row r at slot r % ring_rows
-  WindowScratch(Scratch& s, Resample resample, int crop_h, int crop_w, int h, int w)
-      : ring_rows(window_size(resample, crop_h, h)),
-        column_weights(window_size(resample, crop_w, w)),
+  WindowScratch(Scratch& s, Resample resample, const CropAxis& y, const CropAxis& x, int crop_w,
+                int w)
+      : ring_rows(window_size(resample, y.frame, y.size)),
+        column_weights(window_size(resample, x.frame, x.size)),
         row_weights(ring_rows),
         weights(s.take<std::int32_t>(static_cast<long>(w) * column_weights + row_weights)),
         wide(s.take<std::int32_t>(4L * crop_w)),
@@ -178,15 +218,16 @@ struct WindowScratch {
 
 void resize_windowed(const Job& job, Resample resample, Scratch scratch) {
   const ImageLoops& loops = image_loops();
-  WindowScratch s(scratch, resample, job.crop_h, job.crop_w, job.h, job.w);
+  WindowScratch s(scratch, resample, job.y_axis, job.x_axis, job.crop_w, job.w);
   std::int32_t* weights = s.weights.data();
   for (int x = 0; x < job.w; ++x, weights += s.column_weights) {
-    s.columns[x] = make_window(resample, x, job.crop_w, job.w, weights);
+    s.columns[x] = make_window(resample, x, job.x_axis, weights);
+    s.columns[x].first -= job.x_axis.begin;
   }
   const auto ring_row = [&](int row) { return s.ring.data() + 4L * (row % s.ring_rows) * job.w; };
-  int ready = 0;  // source rows below this have been column-resampled
+  int ready = 0;  // rows of the frame below this have been column-resampled
   for (int y = 0; y < job.h; ++y) {
-    const Window window = make_window(resample, y, job.crop_h, job.h, weights);
+    const Window window = make_window(resample, y, job.y_axis, weights);
     for (ready = std::max(ready, window.first); ready < window.first + window.count; ++ready) {
       loops.widen_row(job.source(ready), job.crop_w, s.wide.data());
       loops.window_row(s.wide.data(), s.columns.data(), job.w, ring_row(ready));
@@ -209,11 +250,19 @@ std::size_t scratch_bytes(const Image& args, int h, int w) {
     if (args.resample == Resample::legacy_bicubic) {
       LegacyScratch(s, crop.w, w);
     } else {
-      WindowScratch(s, args.resample, crop.h, crop.w, h, w);
+      WindowScratch(s, args.resample, crop.y.whole(crop.h, h), crop.x.whole(crop.w, w), crop.w, w);
     }
     most = std::max(most, s.used);
   }
   return most;
+}
+
+/// Whether `in` pixels from axis.begin on are all that `out` positions need.
+bool holds(Resample resample, const CropAxis& axis, int in, int out) {
+  if (axis.frame < 1 || axis.size < 1 || axis.shows < 0 || axis.begin < 0) return false;
+  if (axis.size - axis.shows < out || axis.frame - axis.begin < in) return false;
+  const PixelRange need = source_range(resample, axis, out);
+  return need.first >= axis.begin && need.first + need.count <= axis.begin + in;
 }
 
 void check(const Image& args, int h, int w) {
@@ -221,11 +270,16 @@ void check(const Image& args, int h, int w) {
   require(args.border >= 0 && h > 0 && w > 0, "image: out is ", shape_of(args.out),
           ", which a border of ", args.border, " leaves nothing of");
   require(args.out.n == 0 || (args.pixels && args.crops), "image: pixels or crops have no memory");
-  for (float std : args.std) require(std > 0, "image: std is ", std, "; it must be positive");
+  for (float std : args.normalization.std)
+    require(std > 0, "image: std is ", std, "; it must be positive");
   for (int n = 0; n < args.out.n; ++n) {
     const Crop& crop = args.crops[n];
     require(crop.h > 0 && crop.w > 0 && crop.stride >= 3 * crop.w, "image: crop ", n, " is ",
             crop.h, "x", crop.w, " with rows of ", crop.stride, " bytes");
+    require(holds(args.resample, crop.y.whole(crop.h, h), crop.h, h) &&
+                holds(args.resample, crop.x.whole(crop.w, w), crop.w, w),
+            "image: crop ", n, " of ", crop.h, "x", crop.w,
+            " pixels is not the part of its frame that the result needs");
   }
 }
 
@@ -234,9 +288,10 @@ Job make_job(const Image& args, int n, int h, int w) {
   const long row = 4L * args.out.w;
   const int x = args.border + (crop.flip ? w - 1 : 0);
   Job job = {args.pixels + crop.offset,
-             crop.h,
              crop.w,
              crop.stride,
+             crop.y.whole(crop.h, h),
+             crop.x.whole(crop.w, w),
              h,
              w,
              args.out.f32() + n * row * args.out.h + args.border * row + 4L * x,
@@ -244,8 +299,8 @@ Job make_job(const Image& args, int n, int h, int w) {
              crop.flip ? -4 : 4,
              {}};
   for (int c = 0; c < 3; ++c) {
-    job.scale.scale[c] = 1 / args.std[c];
-    job.scale.shift[c] = -args.mean[c] / args.std[c];
+    job.scale.scale[c] = 1 / args.normalization.std[c];
+    job.scale.shift[c] = -args.normalization.mean[c] / args.normalization.std[c];
   }
   return job;
 }

@@ -54,7 +54,7 @@ __device__ void put_pixel(const Job& job, int n, int y, int x, bool inside, cons
 
 constexpr int kStrip = 16, kLegacyThreads = 128, kTableSize = 1024;
 
-/// Taps at source pixels first .. first + 3, each clamped to the crop.
+/// Taps at pixels first .. first + 3, each clamped to the frame.
 struct CubicTaps {
   int first;
   float weight[4];
@@ -72,10 +72,11 @@ __device__ inline float far_weight(int i) {
   return static_cast<float>(((a * x - 5 * a) * x + 8 * a) * x - 4 * a);
 }
 
-__device__ inline CubicTaps cubic_taps(int position, int in, int out) {
-  const float scale = static_cast<float>(in) / static_cast<float>(out);
+/// Of one position of the result, in pixels of the frame.
+__device__ inline CubicTaps cubic_taps(int position, const CropAxis& axis) {
+  const float scale = static_cast<float>(axis.frame) / static_cast<float>(axis.size);
   // Rounded once, as a product of floats, but out of reach of a fused multiply-add.
-  const float place = static_cast<float>(static_cast<double>(position) * scale);
+  const float place = static_cast<float>(static_cast<double>(axis.shows + position) * scale);
   const int floor = static_cast<int>(place);
   const int step = static_cast<int>(lrintf((place - static_cast<float>(floor)) * kTableSize));
   return {floor - 1,
@@ -89,18 +90,20 @@ __global__ void __launch_bounds__(kLegacyThreads) legacy_kernel(Job job) {
   const Image& a = job.args;
   const int n = static_cast<int>(blockIdx.y), y0 = static_cast<int>(blockIdx.x) * kStrip;
   const Crop crop = a.crops[n];
+  const CropAxis y_axis = crop.y.whole(crop.h, job.h), x_axis = crop.x.whole(crop.w, job.w);
   if (threadIdx.x < kStrip) {
     const int y = place_of(y0 + static_cast<int>(threadIdx.x), a.border, job.h);
-    if (y >= 0) rows[threadIdx.x] = cubic_taps(y, crop.h, job.h);
+    if (y >= 0) rows[threadIdx.x] = cubic_taps(y, y_axis);
   }
   __syncthreads();
   for (int x = static_cast<int>(threadIdx.x); x < a.out.w; x += kLegacyThreads) {
     const int place = place_of(x, a.border, job.w);
-    const CubicTaps column =
-        cubic_taps(crop.flip ? job.w - 1 - place : at_least(place, 0), crop.w, job.w);
+    const CubicTaps column = cubic_taps(crop.flip ? job.w - 1 - place : at_least(place, 0), x_axis);
     int at[4];
 #pragma unroll
-    for (int k = 0; k < 4; ++k) at[k] = 3 * clamped(column.first + k, 0, crop.w - 1);
+    for (int k = 0; k < 4; ++k) {
+      at[k] = 3 * (clamped(column.first + k, 0, x_axis.frame - 1) - x_axis.begin);
+    }
     float held[4][3] = {};  // source rows next - 4 .. next - 1 at this column
     int next = -4;
     for (int r = 0; r < kStrip && y0 + r < a.out.h; ++r) {
@@ -109,8 +112,8 @@ __global__ void __launch_bounds__(kLegacyThreads) legacy_kernel(Job job) {
       if (inside) {
         const CubicTaps taps = rows[r];
         for (next = at_least(next, taps.first); next < taps.first + 4; ++next) {
-          const std::uint8_t* row = a.pixels + crop.offset +
-                                    static_cast<long>(clamped(next, 0, crop.h - 1)) * crop.stride;
+          const int there = clamped(next, 0, y_axis.frame - 1) - y_axis.begin;
+          const std::uint8_t* row = a.pixels + crop.offset + static_cast<long>(there) * crop.stride;
 #pragma unroll
           for (int c = 0; c < 3; ++c) {
             held[0][c] = held[1][c];
@@ -150,13 +153,14 @@ __device__ inline double filter(Resample kind, double x) {
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
-/// The source pixels [first, first + count) of one position of the result; none in the border.
+/// The pixels [first, first + count) of one position of the result; none in the border. `center` is
+/// in pixels of the frame, `first` of the crop, which begins at pixel `begin` of the frame.
 struct Window {
-  int first, count;
+  int first, count, begin;
   double center, shrink, sum;
 
   __device__ double raw(Resample kind, int i) const {
-    return filter(kind, (first + i - center + 0.5) * shrink);
+    return filter(kind, (begin + first + i - center + 0.5) * shrink);
   }
   /// In fixed point; all of a window add up to 1.
   __device__ std::int32_t weight(Resample kind, int i) const {
@@ -165,13 +169,14 @@ struct Window {
   }
 };
 
-__device__ inline Window make_window(Resample kind, int position, int in, int out) {
+__device__ inline Window make_window(Resample kind, int position, const CropAxis& axis) {
   if (position < 0) return {};
-  const double scale = static_cast<double>(in) / out, stretch = scale > 1 ? scale : 1;
+  const double scale = static_cast<double>(axis.frame) / axis.size, stretch = scale > 1 ? scale : 1;
   const double support = support_of(kind) * stretch;
-  Window window = {0, 0, (position + 0.5) * scale, 1.0 / stretch, 0};
-  window.first = at_least(0, static_cast<int>(window.center - support + 0.5));
-  window.count = at_most(in, static_cast<int>(window.center + support + 0.5)) - window.first;
+  Window window = {0, 0, axis.begin, (axis.shows + position + 0.5) * scale, 1.0 / stretch, 0};
+  const int first = at_least(0, static_cast<int>(window.center - support + 0.5));
+  window.first = first - axis.begin;
+  window.count = at_most(axis.frame, static_cast<int>(window.center + support + 0.5)) - first;
   for (int i = 0; i < window.count; ++i) window.sum += window.raw(kind, i);
   return window;
 }
@@ -242,13 +247,14 @@ __global__ void __launch_bounds__(kTileThreads) window_kernel(Job job) {
   const int n = static_cast<int>(blockIdx.z), t = static_cast<int>(threadIdx.x);
   const int x0 = static_cast<int>(blockIdx.x) * kTile, y0 = static_cast<int>(blockIdx.y) * kTile;
   const int lane = t % 32, warp = t / 32;
-  const Crop crop = a.crops[n];
-  if (t < kTile) {
+  const Crop& crop = a.crops[n];
+  if (t < 2 * kTile) {
+    const bool column = t < kTile;
     const int x = place_of(x0 + t, a.border, job.w);
-    s.columns[t] = make_window(a.resample, x >= 0 && crop.flip ? job.w - 1 - x : x, crop.w, job.w);
-  } else if (t < 2 * kTile) {
     const int y = place_of(y0 + t - kTile, a.border, job.h);
-    s.rows[t - kTile] = make_window(a.resample, y, crop.h, job.h);
+    const int position = !column ? y : x >= 0 && crop.flip ? job.w - 1 - x : x;
+    const CropAxis axis = column ? crop.x.whole(crop.w, job.w) : crop.y.whole(crop.h, job.h);
+    (column ? s.columns[t] : s.rows[t - kTile]) = make_window(a.resample, position, axis);
   }
   __syncthreads();
   if (t == 0) {
@@ -310,9 +316,10 @@ void image(CudaContext& context, const Image& args) {
           out.h, ',', out.w, ',', out.c, "], which a border of ", args.border,
           " leaves nothing of; it has four channels");
   for (int c = 0; c < 3; ++c) {
-    require(args.std[c] > 0, "image: std is ", args.std[c], "; it must be positive");
-    job.scale[c] = 1 / args.std[c];
-    job.shift[c] = -args.mean[c] / args.std[c];
+    const float mean = args.normalization.mean[c], std = args.normalization.std[c];
+    require(std > 0, "image: std is ", std, "; it must be positive");
+    job.scale[c] = 1 / std;
+    job.shift[c] = -mean / std;
   }
   if (out.n == 0) return;
   with_type(out.type, [&](auto t) {

@@ -5,11 +5,7 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define TUNAS_HD __host__ __device__
-#else
-#define TUNAS_HD
-#endif
+#include "kernels/types.h"
 
 namespace tunas {
 

@@ -3,6 +3,13 @@
 
 #include <cstddef>
 
+/// Before what host and device both call.
+#ifdef __CUDACC__
+#define TUNAS_HD __host__ __device__
+#else
+#define TUNAS_HD
+#endif
+
 namespace tunas {
 
 enum class DType : unsigned char { f32, bf16 };

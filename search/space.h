@@ -80,6 +80,8 @@ struct Space {
   double default_target = 0;  // ms; 0 where no latency table exists
   double weight_decay = 4e-5;
   double dropout = 0.15;  // before the classifier, in trainings of 150 epochs and more
+  Padding padding = Padding::same;
+  double bn_epsilon = 1e-3;
   std::vector<Block> blocks;
   std::vector<Decision> decisions;  // filled by number_decisions
 

@@ -19,9 +19,10 @@ using Names = JsonReader::Names;
 /// Index in these lists = value of the enum.
 const Names kOps = {"conv", "separable", "bottleneck", "activation", "global_pool", "endpoint"};
 const Names kActs = {"none", "relu", "relu6", "hard_swish", "sigmoid", "hard_sigmoid"};
+const Names kPaddings = {"same", "symmetric"};
 
-const Names kSpaceKeys = {"name",           "resolution",   "classes", "divisor",
-                          "default_target", "weight_decay", "dropout", "blocks"};
+const Names kSpaceKeys = {"name",         "resolution", "classes", "divisor",    "default_target",
+                          "weight_decay", "dropout",    "padding", "bn_epsilon", "blocks"};
 const Names kBlockKeys = {"filters", "layers"};
 const Names kFilterKeys = {"base"};
 
@@ -174,6 +175,10 @@ Space Space::parse(const std::string& json, const std::string& where) {
   space.default_target = reader.number("default_target", space.default_target);
   space.weight_decay = reader.number("weight_decay", space.weight_decay);
   space.dropout = reader.number("dropout", space.dropout);
+  if (reader.has("padding")) {
+    space.padding = static_cast<Padding>(reader.choice("padding", kPaddings));
+  }
+  space.bn_epsilon = reader.number("bn_epsilon", space.bn_epsilon);
   const Json& blocks = reader.at("blocks");
   require(blocks.is_array(), where, ": blocks is not a list");
   for (std::size_t b = 0; b < blocks.size(); ++b) {
@@ -191,6 +196,7 @@ Space Space::load(const std::string& file) {
 }
 
 std::string Space::json() const {
+  const Space plain;  // what is as published is not written
   std::string text = "{\n  \"name\": " + Json(name).dump();
   text += ",\n  \"resolution\": " + number_text(resolution);
   text += ",\n  \"classes\": " + number_text(classes);
@@ -198,6 +204,10 @@ std::string Space::json() const {
   text += ",\n  \"default_target\": " + number_text(default_target);
   text += ",\n  \"weight_decay\": " + number_text(weight_decay);
   text += ",\n  \"dropout\": " + number_text(dropout);
+  if (padding != plain.padding) {
+    text += ",\n  \"padding\": \"" + kPaddings[static_cast<std::size_t>(padding)] + '"';
+  }
+  if (bn_epsilon != plain.bn_epsilon) text += ",\n  \"bn_epsilon\": " + number_text(bn_epsilon);
   text += ",\n  \"blocks\": [\n";
   for (std::size_t b = 0; b < blocks.size(); ++b) {
     text += (b > 0 ? ",\n" : "") + block_text(blocks[b]);

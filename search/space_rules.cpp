@@ -99,6 +99,8 @@ void check_scalars(const Space& space, const std::string& where) {
           space.weight_decay, ", not from 0 to below 1");
   require(space.dropout >= 0 && space.dropout < 1, where, ": dropout is ", space.dropout,
           ", not from 0 to below 1");
+  require(space.bn_epsilon > 0 && space.bn_epsilon < 1, where, ": bn_epsilon is ", space.bn_epsilon,
+          ", not between 0 and 1");
 }
 
 }  // namespace

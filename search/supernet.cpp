@@ -26,11 +26,11 @@ Supernet::Supernet(const Space& space, engine::ParamStore& params, const Superne
               largest.layers[0].keep == 1,
           "space ", space.name, ": the first layer must be a convolution that cannot be skipped");
   for (const int k : largest.layers[0].spec->kernels) {
-    const Axis axis =
-        pad_axis(config.padding, config.resolution, k, largest.layers[0].spec->stride);
+    const Axis axis = pad_axis(space.padding, config.resolution, k, largest.layers[0].spec->stride);
     border_ = std::max({border_, axis.before, axis.after});
   }
-  const engine::Registry root{params, "", config.running_averages, config.epsilon, config.momentum};
+  const engine::Registry root{params, "", config.running_averages,
+                              static_cast<float>(space.bn_epsilon), config.momentum};
   bool pooled = false;
   for (const PlanLayer& layer : largest.layers) {
     engine::Registry at = root;
@@ -118,7 +118,7 @@ Raw Supernet::forward(Tape& tape, const engine::Inputs& inputs, const Plan& plan
 
 Var Supernet::images(Tape& tape, const engine::Inputs& inputs) const {
   const Tape::Layer here(tape, "images");
-  return engine::image(tape, inputs, {config_.resolution, border_, config_.resample});
+  return engine::image(tape, inputs, {config_.resolution, border_, config_.preprocess});
 }
 
 Raw Supernet::stem(Tape& tape, Var image, const PlanLayer& layer,
@@ -129,7 +129,7 @@ Raw Supernet::stem(Tape& tape, Var image, const PlanLayer& layer,
   for (const KernelChoice& choice : layer.kernels) {
     const ConvNorm& w = weights.kernels[static_cast<std::size_t>(choice.option)];
     const int stride = layer.spec->stride;
-    const Axis axis = pad_axis(config_.padding, layer.in_resolution, choice.k, stride);
+    const Axis axis = pad_axis(space_.padding, layer.in_resolution, choice.k, stride);
     const float mask = static_cast<float>(choice.weight);
     options[count++] = {mask, engine::conv(tape, image,
                                            {w.w, layer.c_out.now, stride, axis, border_, w.norm,
@@ -180,7 +180,7 @@ Raw Supernet::depthwise(Tape& tape, const Raw& x, const PlanLayer& layer,
   const ConvNorm& w = weights.kernels[static_cast<std::size_t>(kernel.option)];
   const double mask = layer.keep * kernel.weight;
   return engine::depthwise(tape, x,
-                           {w.w, layer.spec->stride, config_.padding, w.norm, layer.spec->act,
+                           {w.w, layer.spec->stride, space_.padding, w.norm, layer.spec->act,
                             config_.weight_decay * static_cast<float>(mask)});
 }
 

@@ -16,10 +16,8 @@ namespace tunas::search {
 
 struct SupernetConfig {
   int resolution = 224;
-  Padding padding = Padding::same;
-  Resample resample = Resample::legacy_bicubic;
+  Preprocess preprocess;
   bool running_averages = false;  // networks trained alone
-  float epsilon = 1e-3f;          // of batch norm
   float momentum = 0.99f;         // of the running averages
   float weight_decay = 4e-5f;
   float dropout = 0;

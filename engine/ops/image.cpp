@@ -11,7 +11,8 @@ Var image(Tape& tape, const Inputs& inputs, const ImageInput& op) {
   args.pixels = inputs.pixels;
   args.crops = inputs.crops;
   args.crop_pixels = inputs.crop_pixels;
-  args.resample = op.resample;
+  args.resample = op.preprocess.resample;
+  args.normalization = op.preprocess.normalization;
   args.border = op.border;
   args.out = tape.value(out);
   kernels::image(tape.stream(), args);

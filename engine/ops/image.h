@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/inputs.h"
+#include "engine/preprocess.h"
 #include "engine/tape.h"
 
 namespace tunas::engine {
@@ -9,7 +10,7 @@ namespace tunas::engine {
 struct ImageInput {
   int resolution = 224;
   int border = 0;  // zero pixels on each side, for the stem's padding
-  Resample resample = Resample::legacy_bicubic;
+  Preprocess preprocess;
 };
 
 Var image(Tape& tape, const Inputs& inputs, const ImageInput& op);

@@ -117,8 +117,8 @@ void run(const Pictures& in, const Frame& frame) {
   args.border = frame.border;
   args.out = out.tensor();
   for (int c = 0; c < 3; ++c) {
-    args.mean[c] = frame.normalise ? 100.0f + 10 * static_cast<float>(c) : 0.0f;
-    args.std[c] = frame.normalise ? 50.0f + 5 * static_cast<float>(c) : 1.0f;
+    args.normalization.mean[c] = frame.normalise ? 100.0f + 10 * static_cast<float>(c) : 0.0f;
+    args.normalization.std[c] = frame.normalise ? 50.0f + 5 * static_cast<float>(c) : 1.0f;
   }
   kernels::cuda::image(gpu(), args);
   const Values got = out.download();
@@ -138,7 +138,7 @@ void run(const Pictures& in, const Frame& frame) {
           }
           const double value = rgb[3UL * (static_cast<std::size_t>(row) * frame.w + column) + c];
           inside.push_back(v);
-          want.push_back((value - args.mean[c]) / args.std[c]);
+          want.push_back((value - args.normalization.mean[c]) / args.normalization.std[c]);
           if (bytes && !frame.normalise) other_bytes += v != value;
         }
     EXPECT_EQ(other_bytes, 0) << "crop " << k;
@@ -185,6 +185,45 @@ TEST(CudaImage, LargePicturesToSmallResults) {
   for (const Resample mode : kModes) {
     run(in, {mode, DType::f32, 5, 7, 1, false});
     run(in, {mode, DType::f32, 8, 40, 0, false});
+  }
+}
+
+/// [h][w][4] of one crop.
+Values one(const Bytes& picture, const Crop& crop, Resample mode, int h, int w) {
+  const Buffer pixels(picture.size()), crops(sizeof(Crop));
+  cuda_ok(cudaMemcpy(pixels.data(), picture.data(), pixels.bytes(), cudaMemcpyHostToDevice));
+  cuda_ok(cudaMemcpy(crops.data(), &crop, crops.bytes(), cudaMemcpyHostToDevice));
+  const Field out(DType::f32, 1, h, w, 4);
+  kernels::Image args;
+  args.pixels = static_cast<const std::uint8_t*>(pixels.data());
+  args.crops = static_cast<const Crop*>(crops.data());
+  args.resample = mode;
+  args.out = out.tensor();
+  kernels::cuda::image(gpu(), args);
+  return out.download();
+}
+
+TEST(CudaImage, PartOfAResizedFrameIsThatPart) {
+  constexpr int kOut = 40;
+  Pictures in;
+  in.add(131, 97);
+  const CropAxis y = {131, 69, 14, 0}, x = {97, 51, 5, 0};
+  for (const Resample mode : kModes) {
+    const Values whole = one(in.pixels, in.crops[0], mode, y.size, x.size);
+    const kernels::PixelRange rows = kernels::source_range(mode, y, kOut);
+    const kernels::PixelRange columns = kernels::source_range(mode, x, kOut);
+    Crop crop = in.crops[0];
+    crop.offset += static_cast<std::uint64_t>(rows.first * crop.stride + 3 * columns.first);
+    crop.h = rows.count;
+    crop.w = columns.count;
+    crop.flip = true;
+    crop.y = {y.frame, y.size, y.shows, rows.first};
+    crop.x = {x.frame, x.size, x.shows, columns.first};
+    const Values part = one(in.pixels, crop, mode, kOut, kOut);
+    for (int i = 0; i < kOut * kOut * 4; ++i) {
+      const int row = y.shows + i / 4 / kOut, column = x.shows + kOut - 1 - i / 4 % kOut;
+      ASSERT_EQ(part[i], whole[4 * (row * x.size + column) + i % 4]) << i;
+    }
   }
 }
 

@@ -56,6 +56,28 @@ TEST(RandomCrop, ExtremeDrawsAreInside) {
   }
 }
 
+TEST(EvaluationView, IsTorchvisionsResizeAndCentreCrop) {
+  Preprocess preprocess;
+  EXPECT_EQ(evaluation_view({375, 500}, preprocess, 224).region, central_crop({375, 500}));
+  preprocess.resize = 256;
+  preprocess.resample = Resample::bilinear;
+  // 375 x 500 becomes 256 x int(341.33); (341 - 224)/2 = 58.5 goes to the even 58.
+  const View view = evaluation_view({375, 500}, preprocess, 224);
+  EXPECT_EQ(view.y.size, 256);
+  EXPECT_EQ(view.x.size, 341);
+  EXPECT_EQ(view.y.shows, 16);
+  EXPECT_EQ(view.x.shows, 58);
+  // Row 16 has its centre at 16.5*375/256 = 24.17, its filter reaches 1.46 on both sides.
+  EXPECT_EQ(view.region.y, 23);
+  EXPECT_EQ(view.y.begin, 23);
+  EXPECT_EQ(view.region.y + view.region.h, 352);
+  // Enlarged, and at the edges of the image.
+  preprocess.resize = 64;
+  EXPECT_EQ(evaluation_view({8, 5}, preprocess, 64).region, (Region{1, 0, 6, 5}));
+  EXPECT_THROW(evaluation_view({8, 5}, preprocess, 65), Error);
+  EXPECT_THROW(evaluation_view({1, 9'000'000}, preprocess, 64), Error);
+}
+
 TEST(RandomView, FallsBackToTheCentre) {
   // No crop fits a strip; the only crop of one pixel is the whole image.
   EXPECT_EQ(random_view({60, 4000}, {}, {1, 0, 0}).region, central_crop({60, 4000}));

@@ -50,8 +50,8 @@ Values resize(const Bytes& pixels, const std::vector<Crop>& crops, const Frame& 
   args.resample = frame.resample;
   args.border = frame.border;
   if (!frame.normalise) {
-    std::fill_n(args.mean, 3, 0.0f);
-    std::fill_n(args.std, 3, 1.0f);
+    std::fill_n(args.normalization.mean, 3, 0.0f);
+    std::fill_n(args.normalization.std, 3, 1.0f);
   }
   args.out = {out.data(), DType::f32, n, h, w, 4};
   kernels::image(cpu.stream(), args);
@@ -233,6 +233,46 @@ TEST(Image, CropsByOffsetAndStride) {
   for (const Resample kind : {Resample::legacy_bicubic, Resample::bicubic, Resample::bilinear}) {
     const Values from_whole = resize(pixels, {Crop{3 * (5 * 30 + 7), 9, 11, 90}}, {kind, 16, 16});
     EXPECT_EQ(from_whole, resize(cut, 9, 11, {kind, 16, 16}));
+  }
+}
+
+/// The crop that `out` positions of a frame's result need, from `y.shows`, `x.shows` on.
+Crop part_of(Resample kind, CropAxis y, CropAxis x, int out) {
+  const kernels::PixelRange rows = kernels::source_range(kind, y, out);
+  const kernels::PixelRange columns = kernels::source_range(kind, x, out);
+  y.begin = rows.first;
+  x.begin = columns.first;
+  const int at = 3 * (rows.first * x.frame + columns.first);
+  return {static_cast<std::uint64_t>(at), rows.count, columns.count, 3 * x.frame, false, y, x};
+}
+
+TEST(Image, PartOfAResizedFrameIsThatPart) {
+  constexpr int kOut = 9;
+  const struct {
+    CropAxis y, x;
+  } cases[] = {{{50, 25, 8, 0}, {37, 19, 5, 0}},
+               {{30, 64, 0, 0}, {23, 49, 40, 0}},  // enlarged, at the edges
+               {{61, 13, 4, 0}, {200, 9, 0, 0}},
+               {{24, 24, 15, 0}, {31, 31, 11, 0}}};
+  for (const auto& [y, x] : cases) {
+    const Bytes pixels = random_pixels(y.frame * x.frame);
+    for (const Resample kind : {Resample::legacy_bicubic, Resample::bicubic, Resample::bilinear}) {
+      const Values whole = resize(pixels, y.frame, x.frame, {kind, y.size, x.size});
+      Crop crop = part_of(kind, y, x, kOut);
+      const Values part = resize(pixels, {crop}, {kind, kOut, kOut});
+      for (int i = 0; i < kOut * kOut * 4; ++i) {
+        const int row = y.shows + i / 4 / kOut, column = x.shows + i / 4 % kOut;
+        ASSERT_EQ(part[i], whole[4 * (row * x.size + column) + i % 4]) << y.frame << ' ' << i;
+      }
+      crop.flip = true;
+      const Values mirrored = resize(pixels, {crop}, {kind, kOut, kOut});
+      for (int i = 0; i < kOut * kOut * 4; ++i) {
+        const int row = i / 4 / kOut, column = kOut - 1 - i / 4 % kOut;
+        ASSERT_EQ(mirrored[i], part[4 * (row * kOut + column) + i % 4]);
+      }
+      crop.w -= 1;  // now short of a pixel
+      EXPECT_THROW(resize(pixels, {crop}, {kind, kOut, kOut}), Error);
+    }
   }
 }
 

@@ -78,6 +78,24 @@ TEST(Space, JsonReadsBackTheSame) {
   }
 }
 
+TEST(Space, PaddingAndEpsilonReadBackWhereTheyAreNotAsPublished) {
+  Space space = Space::named("mobilenet_v2");
+  EXPECT_EQ(space.json().find("padding"), std::string::npos);
+  space.padding = Padding::symmetric;
+  space.bn_epsilon = 1e-5;
+  EXPECT_EQ(Space::parse(space.json(), "here"), space);
+  const Space alone = space.only(Arch::largest(space));
+  EXPECT_EQ(alone.padding, Padding::symmetric);
+  EXPECT_EQ(alone.bn_epsilon, 1e-5);
+  const std::string json = space.json();
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string changed = json;
+    return changed.replace(changed.find(from), from.size(), to);
+  };
+  EXPECT_THROW(Space::parse(with("symmetric", "valid"), "here"), Error);
+  EXPECT_THROW(Space::parse(with("1e-05", "0"), "here"), Error);
+}
+
 TEST(Space, UserSpaceTakesPositionsForChoicesOnly) {
   const Space tiny = test_space("tiny");
   std::vector<std::string> paths;
