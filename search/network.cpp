@@ -43,7 +43,8 @@ Network::Network(engine::Device& device, const Space& space, const NetworkConfig
       supernet_(space, params_, config.supernet),
       arena_(Arena::dry()),
       tape_(device.stream(), arena_, params_, device.activation_type()),
-      results_(device, most_images(config)),
+      results_(device, most_images(config),
+               config.logits == NetworkConfig::Logits::keep ? logit_row() : 0),
       inputs_(device),
       graphs_(device) {
   const std::size_t there = device.available() / 16 * 15;  // inputs and the driver have the rest
@@ -130,7 +131,7 @@ void Network::check_memory(std::size_t there) {
        trains ? " or more --shards" : "");
 }
 
-void Network::forward(Tape& tape, const Inputs& inputs, const Plan& plan) {
+engine::Raw Network::forward(Tape& tape, const Inputs& inputs, const Plan& plan) {
   const Range here(tape.stream(), &Observer::pass, name_of(tape.pass()));
   const engine::Raw logits = supernet_.forward(tape, inputs, plan);
   engine::SoftmaxXent loss;
@@ -141,14 +142,19 @@ void Network::forward(Tape& tape, const Inputs& inputs, const Plan& plan) {
   loss.rank = results_.rank();
   const Tape::Layer last(tape, "loss");
   engine::softmax_xent(tape, logits, loss);
+  return logits;
 }
 
 void Network::run(const Batch& batch, const PhiloxKey& key, const Plan& plan, Pass pass) {
   const Inputs inputs = inputs_.put(batch, key);
   const auto work = [&] {
     tape_.reset(pass);
-    forward(tape_, inputs, plan);
-    if (pass == Pass::train) tape_.backward();
+    const engine::Raw logits = forward(tape_, inputs, plan);
+    if (pass == Pass::train) {
+      tape_.backward();
+    } else {
+      results_.take(tape_.value(logits.y));
+    }
   };
   if (config_.plans == NetworkConfig::Plans::fixed) {
     const auto address = [](const void* at) { return reinterpret_cast<std::uintptr_t>(at); };

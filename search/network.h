@@ -25,6 +25,8 @@ struct NetworkConfig {
   int shards = 1;
   float label_smoothing = 0.1f;
   std::uint64_t seed = 0;
+  /// Of forward-only passes: whether outcomes hold the logits, and not only what they come to.
+  enum class Logits : unsigned char { drop, keep } logits = Logits::drop;
   /// A fixed plan is always the same one: its passes are recorded and replayed (engine/graphs.h).
   enum class Plans : unsigned char { varying, fixed } plans = Plans::varying;
 };
@@ -49,8 +51,10 @@ class Network {
   /// Forward only.
   void score(const Batch& batch, const Plan& plan, engine::Pass pass);
 
-  /// Outcomes of the passes since the last wait, in their order.
+  /// Outcomes of the passes since the last wait, in their order. Logits, where they are kept, have
+  /// logit_row() floats an image, of which the first ones are those of the classes.
   const std::vector<Outcome>& wait() { return results_.wait(); }
+  int logit_row() const { return round_up_8(supernet_.space().classes); }
   /// Parameters that the updates before the last wait did not change because their gradient was not
   /// finite.
   std::uint32_t skipped_parameters() const { return results_.skipped(); }
@@ -65,7 +69,7 @@ class Network {
   void load_weights(const std::string& file);
 
  private:
-  void forward(engine::Tape& tape, const engine::Inputs& inputs, const Plan& plan);
+  engine::Raw forward(engine::Tape& tape, const engine::Inputs& inputs, const Plan& plan);
   void run(const Batch& batch, const PhiloxKey& key, const Plan& plan, engine::Pass pass);
   std::size_t dry_run_bytes(int train_images, int validation_images);
   std::size_t bytes(int images);

@@ -1,14 +1,23 @@
 #include "search/results.h"
 
+#include <utility>
+
 namespace tunas::search {
 
 using engine::Place;
 
-Results::Results(const engine::Device& device, int images)
+Results::Results(const engine::Device& device, int images, int logit_row)
     : device_(&device),
       most_(static_cast<std::size_t>(images)),
+      logit_row_(static_cast<std::size_t>(logit_row)),
       device_memory_(device.alloc(row() + sizeof(std::uint32_t))),
       host_count_(device.alloc(sizeof(std::uint32_t), Place::host)) {}
+
+void Results::take(const Tensor& logits) const {
+  if (logit_row_ == 0) return;
+  device_->copy(this->logits(), logits.data,
+                static_cast<std::size_t>(logits.n) * logit_row_ * sizeof(float));
+}
 
 void Results::keep(int images) {
   const std::size_t i = images_.size();
@@ -17,6 +26,7 @@ void Results::keep(int images) {
   char* to = host_rows_[i].data();
   device_->copy(to, loss(), count);
   device_->copy(to + most_ * sizeof(float), rank(), count);
+  if (logit_row_ > 0) device_->copy(to + 2 * most_ * sizeof(float), logits(), count * logit_row_);
   images_.push_back(images);
 }
 
@@ -36,7 +46,9 @@ const std::vector<Outcome>& Results::wait() {
       outcome.top1 += rank[i] < 1;
       outcome.top5 += rank[i] < 5;
     }
-    outcomes_.push_back(outcome);
+    const float* logits = loss + 2 * most_;
+    outcome.logits.assign(logits, logits + static_cast<std::size_t>(outcome.images) * logit_row_);
+    outcomes_.push_back(std::move(outcome));
   }
   images_.clear();
   return outcomes_;

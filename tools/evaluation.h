@@ -1,6 +1,9 @@
 // Scoring a trained network on every image of a set.
 #pragma once
 
+#include <functional>
+#include <span>
+
 #include "search/trainer.h"
 #include "tools/data_sets.h"
 
@@ -13,6 +16,9 @@ struct Evaluation {
   int batch = 256;
   int workers = 1;
   LastBatch last = LastBatch::keep;
+  Preprocess preprocess;
+  /// Hears of every scored image, in their order; the trainer must keep logits. May be empty.
+  std::function<void(std::int64_t sample, std::int32_t label, std::span<const float> logits)> each;
 };
 
 struct Scores {
