@@ -10,7 +10,7 @@ namespace tunas::engine {
 struct ImageInput {
   int resolution = 224;
   int border = 0;  // zero pixels on each side, for the stem's padding
-  Preprocess preprocess;
+  Preprocess preprocess = {};
 };
 
 Var image(Tape& tape, const Inputs& inputs, const ImageInput& op);
