@@ -234,7 +234,7 @@ TEST(CudaImage, RefusesWhatItCannotCompute) {
   args.out = out.tensor();
   EXPECT_THROW(kernels::cuda::image(gpu(), args), Error);
   args.border = 0;
-  args.std[1] = 0;
+  args.normalization.std[1] = 0;
   EXPECT_THROW(kernels::cuda::image(gpu(), args), Error);
 }
 
