@@ -17,21 +17,19 @@ float* WeightAverage::averages(const Weight& w) const {
   return (w.running ? masters + size_ : masters) + w.offset;
 }
 
-void WeightAverage::start(const ParamStore& store) {
-  if (!on()) return;
-  char* to = memory_.data();
-  store.device().copy(to, store.masters(), size_ * sizeof(float));
-  store.device().copy(to + size_ * sizeof(float), store.running(),
-                      store.running_size() * sizeof(float));
-}
-
 void WeightAverage::follow(const ParamStore& store) {
   if (!on()) return;
-  const Stream stream = store.device().stream();
+  const Device& device = store.device();
   float* mean = reinterpret_cast<float*>(memory_.data());
+  if (!started_) {
+    device.copy(mean, store.masters(), size_ * sizeof(float));
+    device.copy(mean + size_, store.running(), store.running_size() * sizeof(float));
+    started_ = true;
+    return;
+  }
   const float decay = static_cast<float>(decay_);
-  kernels::average(stream, {size_, store.masters(), mean, decay});
-  kernels::average(stream, {store.running_size(), store.running(), mean + size_, decay});
+  kernels::average(device.stream(), {size_, store.masters(), mean, decay});
+  kernels::average(device.stream(), {store.running_size(), store.running(), mean + size_, decay});
 }
 
 void WeightAverage::exchange(ParamStore& store) {

@@ -1,6 +1,6 @@
 // WeightAverage: exponential moving averages of the parameters and of the running averages of
-// normalisation, kept beside the store for evaluation (formula: kernels/update.h). As timm's
-// ModelEma: it starts as a copy and moves after every step.
+// normalisation, kept beside the store for evaluation (formula: kernels/update.h). As torchvision's
+// ExponentialMovingAverage: a copy after the first step, moving after every later one.
 #pragma once
 
 #include <cstddef>
@@ -20,8 +20,6 @@ class WeightAverage {
   }
   bool on() const { return decay_ > 0; }
 
-  /// Takes the store's values as they are.
-  void start(const ParamStore& store);
   /// After an update.
   void follow(const ParamStore& store);
   /// The store gets the averages and they what the store had; twice restores both.
@@ -31,6 +29,7 @@ class WeightAverage {
   float* averages(const Weight& w) const;
 
   double decay_ = 0;
+  bool started_ = false;
   std::size_t size_ = 0;
   Memory memory_;  // [masters | running averages]
 };

@@ -1,13 +1,17 @@
 #include "engine/safetensors.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <tuple>
@@ -53,6 +57,40 @@ bool read_at(int descriptor, void* out, std::uint64_t bytes, std::uint64_t offse
     bytes -= static_cast<std::uint64_t>(got);
   }
   return true;
+}
+
+/// XXH64 of bytes that come in pieces.
+class Hash {
+ public:
+  Hash() { XXH64_reset(state_.get(), 0); }
+  void add(const void* data, std::uint64_t bytes) { XXH64_update(state_.get(), data, bytes); }
+  std::string digits() const { return fmt::format("{:016x}", XXH64_digest(state_.get())); }
+
+ private:
+  struct Free {
+    void operator()(XXH64_state_t* state) const { XXH64_freeState(state); }
+  };
+  std::unique_ptr<XXH64_state_t, Free> state_{XXH64_createState()};
+};
+
+/// IEEE 754 binary16: 1 sign, 5 exponent (bias 15), 10 fraction bits.
+float from_half(std::uint16_t bits) {
+  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+  const float sign = bits >> 15 ? -1.0f : 1.0f;
+  if (exponent == 31) return sign * (fraction != 0 ? NAN : INFINITY);
+  if (exponent == 0) return sign * std::ldexp(static_cast<float>(fraction), -24);
+  return sign * std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
+}
+
+template <class T, class Convert>
+std::vector<float> converted(const std::vector<char>& bytes, Convert convert) {
+  std::vector<float> values(bytes.size() / sizeof(T));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    T element;
+    std::memcpy(&element, bytes.data() + i * sizeof element, sizeof element);
+    values[i] = convert(element);
+  }
+  return values;
 }
 
 /// Parses the header and refuses a key that comes twice, which JSON parsers pass over in silence.
@@ -123,9 +161,10 @@ std::size_t safetensors_element(const std::string& type) {
 void write_safetensors(const std::string& path, const std::vector<StoredTensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
-  if (!metadata.empty()) header[kMetadata] = metadata;
+  header[kMetadata] = metadata;
   std::vector<std::uint64_t> sizes;
   std::uint64_t offset = 0;
+  Hash hash;
   for (const StoredTensor& tensor : tensors) {
     std::uint64_t bytes = 0;
     const std::size_t element = safetensors_element(tensor.type);
@@ -141,7 +180,9 @@ void write_safetensors(const std::string& path, const std::vector<StoredTensor>&
                            {"data_offsets", {offset, offset + bytes}}};
     sizes.push_back(bytes);
     offset += bytes;
+    hash.add(tensor.data, bytes);
   }
+  header[kMetadata][kChecksum] = hash.digits();
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const std::uint64_t length = text.size();
@@ -176,6 +217,7 @@ Safetensors::Safetensors(std::string path) : path_(std::move(path)) {
     }
     data_start_ = sizeof length + length;
     parse(header, size - data_start_);
+    verify(size - data_start_);
   } catch (...) {
     ::close(descriptor_);
     throw;
@@ -218,24 +260,64 @@ void Safetensors::parse(const std::string& header, std::uint64_t data_bytes) {
   }
 }
 
+void Safetensors::verify(std::uint64_t data_bytes) const {
+  const auto written = metadata_.find(kChecksum);
+  if (written == metadata_.end()) return;
+  Hash hash;
+  std::vector<char> piece(std::min<std::uint64_t>(data_bytes, std::uint64_t{1} << 20));
+  for (std::uint64_t at = 0; at < data_bytes; at += piece.size()) {
+    const std::uint64_t bytes = std::min<std::uint64_t>(piece.size(), data_bytes - at);
+    if (!read_at(descriptor_, piece.data(), bytes, data_start_ + at)) {
+      fail(Exit::data, path_, ": cannot be read (", std::strerror(errno), ")");
+    }
+    hash.add(piece.data(), bytes);
+  }
+  if (hash.digits() != written->second) {
+    fail(Exit::data, path_, ": is damaged: the checksum of its data is ", hash.digits(),
+         ", that of what was written ", written->second, "; get the file again");
+  }
+}
+
 const Safetensors::Entry* Safetensors::find(const std::string& name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : &entries_[found->second];
 }
 
-void Safetensors::read(const std::string& name, const std::string& type, const Shape& shape,
-                       void* out) const {
+const Safetensors::Entry& Safetensors::at(const std::string& name) const {
   const Entry* entry = find(name);
   if (entry == nullptr) {
     fail(Exit::data, path_, ": has no tensor '", name, "'; was it written for another network?");
   }
-  if (entry->type != type || entry->shape != shape) {
-    fail(Exit::data, path_, ": tensor '", name, "' is ", entry->type, " ", text(entry->shape),
+  return *entry;
+}
+
+void Safetensors::read(const std::string& name, const std::string& type, const Shape& shape,
+                       void* out) const {
+  const Entry& entry = at(name);
+  if (entry.type != type || entry.shape != shape) {
+    fail(Exit::data, path_, ": tensor '", name, "' is ", entry.type, " ", text(entry.shape),
          ", but ", type, " ", text(shape), " is needed; was it written for another network?");
   }
-  if (!read_at(descriptor_, out, entry->end - entry->begin, data_start_ + entry->begin)) {
+  if (!read_at(descriptor_, out, entry.end - entry.begin, data_start_ + entry.begin)) {
     fail(Exit::data, path_, ": tensor '", name, "' cannot be read; is the file cut short?");
   }
+}
+
+std::vector<float> Safetensors::read_floats(const std::string& name) const {
+  const Entry& entry = at(name);
+  std::vector<char> bytes(entry.end - entry.begin);
+  read(name, entry.type, entry.shape, bytes.data());
+  if (entry.type == "F32") return converted<float>(bytes, [](float x) { return x; });
+  if (entry.type == "F16") return converted<std::uint16_t>(bytes, from_half);
+  if (entry.type == "F64") {
+    return converted<double>(bytes, [](double x) { return static_cast<float>(x); });
+  }
+  if (entry.type == "BF16") {
+    return converted<std::uint16_t>(
+        bytes, [](std::uint16_t x) { return std::bit_cast<float>(std::uint32_t{x} << 16); });
+  }
+  fail(Exit::data, path_, ": tensor '", name, "' is ", entry.type,
+       ", but real numbers (F32, F64, F16 or BF16) are needed");
 }
 
 }  // namespace tunas::engine

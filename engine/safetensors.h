@@ -7,7 +7,9 @@
 //   then         the data; offsets count from here, arrays touch and cover all of it
 //
 // The library is little endian like the format. A file is never trusted: sizes, types, overlaps,
-// holes, duplicates and the length of the file are checked before a byte of data is read.
+// holes, duplicates and the length of the file are checked before a byte of data is read. Files
+// written here carry the XXH64 of their data in the metadata (kChecksum); where a file has one, its
+// data are held to it when it is opened.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +22,9 @@ namespace tunas::engine {
 
 using Shape = std::vector<std::int64_t>;
 
+/// Key of the metadata: XXH64 of all data, seed 0, as 16 hexadecimal digits.
+inline constexpr const char* kChecksum = "data_xxh64";
+
 /// An array to be written. `type` is the format's name of it: F32, F64, I64, I32, U8, BF16, ...
 struct StoredTensor {
   std::string name;
@@ -31,8 +36,8 @@ struct StoredTensor {
 /// Bytes of one element of a format type; 0 for an unknown one.
 std::size_t safetensors_element(const std::string& type);
 
-/// Writes the arrays in the given order; the file appears complete or not at all.
-/// Error(Exit::data) naming file and tensor.
+/// Writes the arrays in the given order, with their checksum beside `metadata`; the file appears
+/// complete or not at all. Error(Exit::data) naming file and tensor.
 void write_safetensors(const std::string& path, const std::vector<StoredTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
@@ -45,7 +50,7 @@ class Safetensors {
     std::uint64_t begin = 0, end = 0;  // bytes, from the start of the data
   };
 
-  /// Opens and checks the file. Error(Exit::data) naming file and tensor.
+  /// Opens and checks the file. Error(Exit::data) naming file and tensor, or the two checksums.
   explicit Safetensors(std::string path);
   Safetensors(const Safetensors&) = delete;
   Safetensors& operator=(const Safetensors&) = delete;
@@ -58,9 +63,14 @@ class Safetensors {
 
   /// Reads `name`, which must exist with just this type and shape, into `out`.
   void read(const std::string& name, const std::string& type, const Shape& shape, void* out) const;
+  /// Elements of `name`, which must exist and be F64, F32, F16 or BF16, as floats: F64 is rounded,
+  /// the others are exact.
+  std::vector<float> read_floats(const std::string& name) const;
 
  private:
   void parse(const std::string& header, std::uint64_t data_bytes);
+  void verify(std::uint64_t data_bytes) const;
+  const Entry& at(const std::string& name) const;
 
   std::string path_;
   int descriptor_ = -1;

@@ -54,7 +54,6 @@ Network::Network(engine::Device& device, const Space& space, const NetworkConfig
   }
   check_memory(there);
   params_.init(config.seed);
-  average_.start(params_);
   config_.optimizer.start(params_);
   activations_ =
       device.alloc(with_gaps(dry_run_bytes(config.train_batch, config.validation_batch)));
@@ -139,7 +138,7 @@ engine::Raw Network::forward(Tape& tape, const Inputs& inputs, const Plan& plan)
   engine::SoftmaxXent loss;
   loss.classes = plan.classes;
   loss.labels = inputs.labels;
-  loss.smoothing = config_.label_smoothing;
+  loss.smoothing = tape.pass() == Pass::evaluate ? 0 : config_.label_smoothing;
   loss.loss = results_.loss();
   loss.rank = results_.rank();
   const Tape::Layer last(tape, "loss");

@@ -24,7 +24,7 @@ struct NetworkConfig {
   int train_batch = 128;       // images of a shard
   int validation_batch = 512;  // images of a shard's forward-only pass
   int shards = 1;
-  float label_smoothing = 0.1f;
+  float label_smoothing = 0.1f;  // an evaluation's loss is plain cross-entropy
   std::uint64_t seed = 0;
   double average = 0;  // decay of the weights' moving averages, which scoring may use; 0: none
   /// Of forward-only passes: whether outcomes hold the logits, and not only what they come to.

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/error.h"
-#include "search/nearest_name.h"
+#include "search/json_reader.h"
 #include "search/space.h"
 #include "search/space_rules.h"
 
@@ -14,7 +14,7 @@ namespace tunas::search {
 namespace {
 
 using Json = nlohmann::json;
-using Names = std::vector<std::string>;
+using Names = JsonReader::Names;
 
 /// Index in these lists = value of the enum.
 const Names kOps = {"conv", "separable", "bottleneck", "activation", "global_pool", "endpoint"};
@@ -45,109 +45,7 @@ Names layer_keys(LayerKind kind) {
   return {"op", "repeat"};
 }
 
-/// One JSON object and the words that name it in errors.
-class Reader {
- public:
-  Reader(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
-    if (!object.is_object()) {
-      fail(Exit::usage, where_, ": ", object.dump(), " is not an object; write {...}");
-    }
-  }
-
-  const std::string& where() const { return where_; }
-  bool has(const char* key) const { return object_.contains(key); }
-
-  void allow(const Names& keys, const std::string& what) const {
-    for (const auto& item : object_.items()) {
-      const std::string& key = item.key();
-      if (std::find(keys.begin(), keys.end(), key) == keys.end()) {
-        fail(Exit::usage, where_, ": \"", key, "\" is not a key of ", what, "; did you mean \"",
-             nearest_name(key, keys), "\"?");
-      }
-    }
-  }
-
-  const Json& at(const char* key) const {
-    require(has(key), where_, ": \"", key, "\" is missing");
-    return object_[key];
-  }
-
-  int integer(const char* key, int fallback) const {
-    return has(key) ? to_integer(key, object_[key]) : fallback;
-  }
-  double number(const char* key, double fallback) const {
-    return has(key) ? to_number(key, object_[key]) : fallback;
-  }
-  bool flag(const char* key, bool fallback) const {
-    if (!has(key)) return fallback;
-    const Json& value = object_[key];
-    if (!value.is_boolean()) {
-      fail(Exit::usage, where_, ": ", key, " is ", value.dump(), ", not true or false");
-    }
-    return value.get<bool>();
-  }
-  std::string string(const char* key) const {
-    const Json& value = at(key);
-    if (!value.is_string()) {
-      fail(Exit::usage, where_, ": ", key, " is ", value.dump(), ", not a string");
-    }
-    return value.get<std::string>();
-  }
-  /// Place of a string in `names`.
-  std::size_t choice(const char* key, const Names& names) const {
-    const std::string name = string(key);
-    const auto found = std::find(names.begin(), names.end(), name);
-    if (found == names.end()) {
-      fail(Exit::usage, where_, ": ", key, " \"", name, "\" is unknown; did you mean \"",
-           nearest_name(name, names), "\"?");
-    }
-    return static_cast<std::size_t>(found - names.begin());
-  }
-
-  /// A single value or a list of them.
-  std::vector<int> integers(const char* key) const {
-    return list<int>(key, [&](const Json& v) { return to_integer(key, v); });
-  }
-  std::vector<double> numbers(const char* key) const {
-    return list<double>(key, [&](const Json& v) { return to_number(key, v); });
-  }
-  std::vector<int> flags(const char* key) const {
-    return list<int>(key, [&](const Json& v) {
-      if (!v.is_boolean()) {
-        fail(Exit::usage, where_, ": ", key, " holds ", v.dump(), ", not true or false");
-      }
-      return v.get<bool>() ? 1 : 0;
-    });
-  }
-
- private:
-  int to_integer(const char* key, const Json& value) const {
-    if (!(value.is_number_integer() && std::abs(value.get<double>()) < 1e6)) {
-      fail(Exit::usage, where_, ": ", key, " is ", value.dump(),
-           ", not an integer below a million");
-    }
-    return value.get<int>();
-  }
-  double to_number(const char* key, const Json& value) const {
-    if (!value.is_number()) {
-      fail(Exit::usage, where_, ": ", key, " is ", value.dump(), ", not a number");
-    }
-    return value.get<double>();
-  }
-  template <class T, class Read>
-  std::vector<T> list(const char* key, const Read& read) const {
-    const Json& value = at(key);
-    std::vector<T> values;
-    if (!value.is_array()) return {read(value)};
-    for (const Json& v : value) values.push_back(read(v));
-    return values;
-  }
-
-  const Json& object_;
-  std::string where_;
-};
-
-Layer read_layer(const Reader& reader) {
+Layer read_layer(const JsonReader& reader) {
   Layer layer;
   layer.kind = static_cast<LayerKind>(reader.choice("op", kOps));
   reader.allow(layer_keys(layer.kind), "the op " + kOps[static_cast<std::size_t>(layer.kind)]);
@@ -173,11 +71,11 @@ Layer read_layer(const Reader& reader) {
   return layer;
 }
 
-Block read_block(const Reader& reader) {
+Block read_block(const JsonReader& reader) {
   reader.allow(kBlockKeys, "a block");
   Block block;
   if (reader.at("filters").is_object()) {
-    const Reader filters(reader.at("filters"), reader.where() + "/filters");
+    const JsonReader filters(reader.at("filters"), reader.where() + "/filters");
     filters.allow(kFilterKeys, "filters");
     filters.at("base");
     const int base = filters.integer("base", 0);
@@ -189,7 +87,7 @@ Block read_block(const Reader& reader) {
   const Json& layers = reader.at("layers");
   require(layers.is_array(), reader.where(), ": layers is not a list");
   for (std::size_t l = 0; l < layers.size(); ++l) {
-    const Reader entry(layers[l], reader.where() + "/layers/" + std::to_string(l));
+    const JsonReader entry(layers[l], reader.where() + "/layers/" + std::to_string(l));
     const int repeat = entry.integer("repeat", 1);
     require(repeat >= 1 && repeat <= 100, entry.where(), ": repeat is ", repeat,
             ", not from 1 to 100");
@@ -266,17 +164,8 @@ std::string block_text(const Block& block) {
 }  // namespace
 
 Space Space::parse(const std::string& json, const std::string& where) {
-  Json document;
-  try {
-    document = Json::parse(json);
-  } catch (const Json::parse_error& e) {
-    const auto end = json.begin() + static_cast<std::ptrdiff_t>(std::min(e.byte, json.size()));
-    fail(Exit::usage, where, ", line ", 1 + std::count(json.begin(), end, '\n'),
-         ": not valid JSON; look for a missing comma, quote or bracket just before");
-  } catch (const Json::out_of_range&) {
-    fail(Exit::usage, where, ": a number is too large to be read");
-  }
-  const Reader reader(document, where);
+  const Json document = parse_json(json, where);
+  const JsonReader reader(document, where);
   reader.allow(kSpaceKeys, "a space");
   Space space;
   space.name = reader.string("name");

@@ -179,7 +179,7 @@ search::Space variant(const search::Space& space, const Config& config) {
 Network variant(const Network& network, const Config& config) {
   const search::Space changed = variant(network.alone, config);
   if (changed.name == network.alone.name) return network;
-  return {changed, "", "", network.preprocess};
+  return {changed, "", "", network.preprocess, network.origin};
 }
 
 int resolution(const Config& config, const search::Space& space) {
@@ -196,7 +196,7 @@ Network choose(const search::Space& space, const search::Arch& arch) {
 }
 
 Network named_network(const std::string& name) {
-  Network network{search::Space::named(name), "", ""};
+  Network network{search::Space::named(name), "", "", {}, search::Origin::reference};
   require(has_one_point(network.alone), "'", name,
           "' is a search space, not a network; choose a network of it with --space ", name,
           " --indices I");

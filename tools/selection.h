@@ -14,6 +14,7 @@
 
 #include "engine/preprocess.h"
 #include "search/arch.h"
+#include "search/family.h"
 #include "tools/config.h"
 
 namespace tunas::tools {
@@ -46,6 +47,7 @@ struct Network {
   std::string space;    // name of the space it was chosen from; empty: none
   std::string indices;  // its place there
   std::optional<Preprocess> preprocess = {};
+  search::Origin origin = search::Origin::file;
 };
 
 Network choose(const search::Space& space, const search::Arch& arch);

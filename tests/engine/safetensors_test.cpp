@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <numeric>
 
 #include "engine/file.h"
@@ -78,12 +79,51 @@ TEST_F(SafetensorsTest, BytesAreTheFormats) {
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), 8);
   EXPECT_EQ(length % 8, 0u);
-  const std::string json = R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+  const std::string json = R"({"__metadata__":{"data_xxh64":"54ba68ca061b22ef"},)"
+                           R"("x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
   EXPECT_EQ(bytes.substr(8, json.size()), json);
   EXPECT_EQ(bytes.substr(8 + json.size(), length - json.size()),
             std::string(length - json.size(), ' '));
   ASSERT_EQ(bytes.size(), 8 + length + 8);
   EXPECT_EQ(std::memcmp(bytes.data() + 8 + length, x, 8), 0);
+}
+
+TEST_F(SafetensorsTest, DataAreHeldToTheirChecksum) {
+  const float x[2] = {1, 2};
+  write_safetensors(path(), {{"x", "F32", {2}, x}});
+  const std::string whole = read_file(path());
+  const std::string digits = Safetensors(path()).metadata().at(kChecksum);
+  for (std::size_t i = 1; i <= sizeof x; ++i) {
+    std::string damaged = whole;
+    damaged[damaged.size() - i] ^= 1;
+    write_file(path(), damaged);
+    const std::string sentence = refusal();
+    EXPECT_NE(sentence.find(path() + ": is damaged"), std::string::npos) << sentence;
+    EXPECT_NE(sentence.find(digits), std::string::npos) << sentence;
+  }
+  write_file(path(), whole);
+  EXPECT_EQ(refusal(), "");
+}
+
+TEST_F(SafetensorsTest, RealNumbersOfAnyTypeReadAsFloats) {
+  const double f64[] = {0.1, -3};
+  const std::uint16_t f16[] = {0x3c00, 0xc000, 0x0001, 0x7bff, 0xfc00, 0x8000};
+  const std::uint16_t bf16[] = {0x3f80, 0xc040};
+  const std::int32_t i32[] = {1};
+  write_safetensors(path(), {{"f64", "F64", {2}, f64},
+                             {"f16", "F16", {2, 3}, f16},
+                             {"bf16", "BF16", {2}, bf16},
+                             {"i32", "I32", {1}, i32},
+                             {"none", "F16", {0}, nullptr}});
+  const Safetensors file(path());
+  const float infinite = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(file.read_floats("f64"), (std::vector<float>{0.1f, -3}));
+  EXPECT_EQ(file.read_floats("f16"),
+            (std::vector<float>{1, -2, 0x1p-24f, 65504, -infinite, -0.0f}));
+  EXPECT_EQ(file.read_floats("bf16"), (std::vector<float>{1, -3}));
+  EXPECT_TRUE(file.read_floats("none").empty());
+  EXPECT_THROW(file.read_floats("i32"), Error);
+  EXPECT_THROW(file.read_floats("absent"), Error);
 }
 
 TEST_F(SafetensorsTest, RefusesTheWrongTensor) {
@@ -153,6 +193,12 @@ TEST_F(SafetensorsTest, RefusesShortAndHugeHeaders) {
   EXPECT_NE(refusal().find("shorter than 8 bytes"), std::string::npos);
   write_file(path(), std::string(8, '\x7f') + "{}");
   EXPECT_NE(refusal().find("is cut short"), std::string::npos);
+  std::string length(8, '\0');  // of a header above the format's limit, in a file that holds it
+  const std::uint64_t above = 100'000'001;
+  std::memcpy(length.data(), &above, sizeof above);
+  write_file(path(), length);
+  std::filesystem::resize_file(path(), 8 + above);
+  EXPECT_NE(refusal().find("a header of 100000001 bytes"), std::string::npos);
   EXPECT_THROW(Safetensors("/nonexistent/w.safetensors"), Error);
   EXPECT_THROW(Safetensors(folder_.string()), Error);
 }

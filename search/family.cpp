@@ -1,0 +1,229 @@
+#include "search/family.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "kernels/error.h"
+
+namespace tunas::search {
+namespace {
+
+using engine::Safetensors;
+using Metadata = std::map<std::string, std::string>;
+
+constexpr ImageFacts timm_images() { return {.interpolation = Resample::bicubic}; }
+constexpr ImageFacts torchvision_images(int resize) { return {.resize = resize}; }
+
+// torchvision: docs.pytorch.org/vision/stable/models, the transforms of the first weights (read off
+// torchvision 0.14: ImageClassification presets; those of IMAGENET1K_V2 resize to 232), and
+// models/mobilenetv2.py, mobilenetv3.py (norm_layer eps 0.001), mnasnet.py. timm: pretrained_cfg of
+// timm 0.9.16 (crop_pct 0.875), whose BatchNorm2d keep PyTorch's epsilon. ProxylessNAS and
+// once-for-all: networks/proxyless_nets.py and mobilenet_v3.py (bn_param), eval_ofa_net.py (Resize
+// to 1/0.875, bilinear).
+constexpr Family kFamilies[] = {
+    {"torchvision/mobilenet_v2", Scheme::torchvision_v2, "mobilenet_v2", Padding::symmetric, 1e-5,
+     Act::relu6, Act::hard_sigmoid, torchvision_images(256), "MobileNet_V2_Weights.IMAGENET1K_V1"},
+    {"torchvision/mobilenet_v3_large", Scheme::torchvision_v3, "mobilenet_v3_large",
+     Padding::symmetric, 1e-3, Act::relu, Act::hard_sigmoid, torchvision_images(256),
+     "MobileNet_V3_Large_Weights.IMAGENET1K_V1"},
+    {"torchvision/mnasnet1_0", Scheme::torchvision_mnasnet, "mnasnet_b1", Padding::symmetric, 1e-5,
+     Act::relu, Act::hard_sigmoid, torchvision_images(256), "MNASNet1_0_Weights.IMAGENET1K_V1"},
+    {"timm/mobilenetv2_100", Scheme::timm, "mobilenet_v2", Padding::symmetric, 1e-5, Act::relu6,
+     Act::hard_sigmoid, timm_images(), "pretrained_cfg of mobilenetv2_100.ra_in1k"},
+    {"timm/mobilenetv3_large_100", Scheme::timm, "mobilenet_v3_large", Padding::symmetric, 1e-5,
+     Act::relu, Act::hard_sigmoid, timm_images(),
+     "pretrained_cfg of mobilenetv3_large_100.ra_in1k"},
+    {"timm/mnasnet_100", Scheme::timm, "mnasnet_b1", Padding::symmetric, 1e-5, Act::relu,
+     Act::hard_sigmoid, timm_images(), "pretrained_cfg of mnasnet_100.rmsp_in1k"},
+    {"ofa/proxylessnas", Scheme::ofa, "", Padding::symmetric, 1e-3, Act::relu6, Act::hard_sigmoid,
+     ImageFacts{}, "ProxylessNASNets"},
+    {"ofa/mobilenet_v3", Scheme::ofa, "", Padding::symmetric, 1e-5, Act::relu, Act::hard_sigmoid,
+     ImageFacts{}, "MobileNetV3"},
+};
+
+const Family* named(std::string_view name) {
+  const auto found = std::find_if(std::begin(kFamilies), std::end(kFamilies),
+                                  [&](const Family& family) { return family.name == name; });
+  return found == std::end(kFamilies) ? nullptr : found;
+}
+
+/// timm gives all its networks the same names: the head tells MobileNetV3, the first kernel of the
+/// third stage MnasNet (5 x 5) from MobileNetV2 (3 x 3).
+const Family* timm_family(const Safetensors& weights) {
+  if (weights.find("conv_head.bias")) return named("timm/mobilenetv3_large_100");
+  const Safetensors::Entry* kernel = weights.find("blocks.2.0.conv_dw.weight");
+  const bool wide = kernel && kernel->shape.size() == 4 && kernel->shape[3] == 5;
+  return named(wide ? "timm/mnasnet_100" : "timm/mobilenetv2_100");
+}
+
+const Family* base_of(const Safetensors& weights) {
+  const Scheme scheme = scheme_of(weights);
+  if (scheme == Scheme::own) {
+    const auto name = weights.metadata().find("family");
+    return name == weights.metadata().end() ? nullptr : named(name->second);
+  }
+  if (scheme == Scheme::timm) return timm_family(weights);
+  if (scheme == Scheme::ofa) {
+    return named(weights.find("final_expand_layer.conv.weight") ? "ofa/mobilenet_v3"
+                                                                : "ofa/proxylessnas");
+  }
+  for (const Family& family : kFamilies) {
+    if (family.scheme == scheme) return &family;
+  }
+  return nullptr;
+}
+
+/// What a file's metadata say of its network.
+class Said {
+ public:
+  explicit Said(const Safetensors& weights) : weights_(weights) {}
+
+  const std::string* text(const char* key) const {
+    const auto found = weights_.metadata().find(key);
+    return found == weights_.metadata().end() ? nullptr : &found->second;
+  }
+  /// `count` numbers between `least` and `most`, separated by commas.
+  bool numbers(const char* key, std::size_t count, double least, double most, double* out) const {
+    const std::string* list = text(key);
+    if (!list) return false;
+    const char *at = list->data(), *const end = at + list->size();
+    for (std::size_t i = 0; i < count; ++i) {
+      while (at < end && (*at == ' ' || (i > 0 && *at == ','))) ++at;
+      const auto [next, error] = std::from_chars(at, end, out[i]);
+      if (error != std::errc() || !(out[i] >= least && out[i] <= most)) refuse(key, *list);
+      at = next;
+    }
+    if (at != end) refuse(key, *list);
+    return true;
+  }
+
+ private:
+  [[noreturn]] void refuse(const char* key, const std::string& value) const {
+    fail(Exit::data, weights_.path(), ": its metadata say ", key, " = '", value,
+         "', which is not what is expected there (search/family.h)");
+  }
+
+  const Safetensors& weights_;
+};
+
+bool says_padding(const Said& said, Padding& padding) {
+  const std::string* text = said.text("padding");
+  if (!text) return false;
+  const bool same = text->find("SAME") != std::string::npos || *text == "same";
+  if (!same && !text->starts_with("symmetric")) return false;
+  padding = same ? Padding::same : Padding::symmetric;
+  return true;
+}
+
+ImageFacts said_of_images(const Said& said, ImageFacts images) {
+  const double share = static_cast<double>(images.resolution) / images.resize;
+  double resolution = images.resolution, resize = 0;
+  if (said.numbers("resolution", 1, 8, 4096, &resolution)) {
+    images.resolution = static_cast<int>(resolution);
+    images.resize = static_cast<int>(std::floor(resolution / share + 1e-9));
+  }
+  if (said.numbers("resize", 1, 8, 8192, &resize)) images.resize = static_cast<int>(resize);
+  said.numbers("mean", 3, -1e3, 1e3, images.mean);
+  said.numbers("std", 3, 1e-6, 1e3, images.std);
+  if (const std::string* how = said.text("interpolation")) {
+    if (*how == "bilinear") images.interpolation = Resample::bilinear;
+    if (*how == "bicubic") images.interpolation = Resample::bicubic;
+  }
+  return images;
+}
+
+}  // namespace
+
+std::span<const Family> families() { return kFamilies; }
+
+Scheme scheme_of(const Safetensors& weights) {
+  std::vector<std::string> names;
+  for (const Safetensors::Entry& entry : weights.entries()) names.push_back(entry.name);
+  const std::optional<Scheme> scheme = scheme_of(names);
+  if (!scheme) {
+    fail(Exit::data, weights.path(), ": its tensors (", names.empty() ? "none" : names.front(),
+         ", ...) have no names that are known; those of tunas, torchvision's mobilenet_v2, "
+         "mobilenet_v3_large and mnasnet, timm's of the same, ProxylessNAS and once-for-all are");
+  }
+  return *scheme;
+}
+
+std::optional<Family> family_of(const Safetensors& weights) {
+  const Family* base = base_of(weights);
+  if (!base) return std::nullopt;
+  Family family = *base;
+  const Said said(weights);
+  says_padding(said, family.padding);
+  said.numbers("bn_eps", 1, 1e-12, 0.5, &family.bn_epsilon);
+  family.images = said_of_images(said, family.images);
+  return family;
+}
+
+Metadata metadata_of(const Family& family) {
+  const ImageFacts& images = family.images;
+  const auto three = [](const double(&x)[3]) { return fmt::format("{},{},{}", x[0], x[1], x[2]); };
+  return {{"family", family.name},
+          {"bn_eps", fmt::format("{}", family.bn_epsilon)},
+          {"padding", family.padding == Padding::same ? "same" : "symmetric"},
+          {"resolution", std::to_string(images.resolution)},
+          {"resize", std::to_string(images.resize)},
+          {"mean", three(images.mean)},
+          {"std", three(images.std)},
+          {"interpolation", images.interpolation == Resample::bilinear ? "bilinear" : "bicubic"}};
+}
+
+Preprocess preprocess_of(const ImageFacts& images) {
+  Preprocess made;
+  made.resize = images.resize;
+  made.resample = images.interpolation;
+  for (int c = 0; c < 3; ++c) {
+    made.normalization.mean[c] = static_cast<float>(255 * images.mean[c]);
+    made.normalization.std[c] = static_cast<float>(255 * images.std[c]);
+  }
+  return made;
+}
+
+int classes_of(const Safetensors& weights) {
+  for (const char* name : {"classifier/bias", "classifier.1.bias", "classifier.3.bias",
+                           "classifier.bias", "classifier.linear.bias"}) {
+    const Safetensors::Entry* bias = weights.find(name);
+    if (bias && bias->shape.size() == 1 && bias->shape[0] >= 2 && bias->shape[0] < 1'000'000) {
+      return static_cast<int>(bias->shape[0]);
+    }
+  }
+  fail(Exit::data, weights.path(),
+       ": has no classifier, such as 'classifier/bias'; are these the weights of a network?");
+}
+
+Space fitted(const Space& network, Origin origin, const Safetensors& weights) {
+  Space space = network;
+  space.classes = classes_of(weights);
+  const std::optional<Family> family = family_of(weights);
+  if (!family) return space;
+  const Said said(weights);
+  double ignored = 0;
+  Padding padding = family->padding;
+  const bool whole = origin == Origin::reference;
+  if (says_padding(said, padding) || whole) space.padding = padding;
+  if (said.numbers("bn_eps", 1, 1e-12, 0.5, &ignored) || whole) {
+    space.bn_epsilon = family->bn_epsilon;
+  }
+  if (said.numbers("resolution", 1, 8, 4096, &ignored) || whole) {
+    space.resolution = family->images.resolution;
+  }
+  if (!whole) return space;
+  for (Block& block : space.blocks) {
+    for (Layer& layer : block.layers) {
+      if (layer.act == Act::relu) layer.act = family->relu;
+      layer.gate = layer.kind == LayerKind::bottleneck && layer.squeeze_excite.back() == 1
+                       ? family->gate
+                       : layer.gate;
+    }
+  }
+  return space;
+}
+
+}  // namespace tunas::search
