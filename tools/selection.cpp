@@ -6,8 +6,10 @@
 #include <utility>
 
 #include "engine/file.h"
+#include "search/block_strings.h"
 #include "search/cost_model.h"
 #include "search/locate.h"
+#include "search/net_config.h"
 
 namespace tunas::tools {
 namespace {
@@ -104,7 +106,7 @@ Option name_option() {
 Option arch_option() {
   return {.name = "arch",
           .unit = "FILE|NAME",
-          .help = "an arch.json, or a reference network (tunas space list)"};
+          .help = "an arch.json, a net.config, timm's block strings or a reference network"};
 }
 
 Option json_option() {
@@ -178,7 +180,7 @@ search::Space variant(const search::Space& space, const Config& config) {
 Network variant(const Network& network, const Config& config) {
   const search::Space changed = variant(network.alone, config);
   if (changed.name == network.alone.name) return network;
-  return {changed, "", ""};
+  return {changed, "", "", network.origin};
 }
 
 int resolution(const Config& config, const search::Space& space) {
@@ -195,7 +197,7 @@ Network choose(const search::Space& space, const search::Arch& arch) {
 }
 
 Network named_network(const std::string& name) {
-  Network network{search::Space::named(name), "", ""};
+  Network network{search::Space::named(name), "", "", search::Origin::reference};
   require(has_one_point(network.alone), "'", name,
           "' is a search space, not a network; choose a network of it with --space ", name,
           " --indices I");
@@ -212,6 +214,8 @@ Network named_network(const std::string& name) {
 
 Network load_network(const std::string& file) {
   const std::string text = engine::read_file(file);
+  if (search::is_net_config(text)) return {search::parse_net_config(text, file), "", ""};
+  if (search::is_block_strings(text)) return {search::parse_block_strings(text, file), "", ""};
   Json root;
   try {
     root = Json::parse(text);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "search/arch.h"
+#include "search/family.h"
 #include "tools/config.h"
 
 namespace tunas::tools {
@@ -42,6 +43,8 @@ struct Network {
   search::Space alone;  // one point
   std::string space;    // name of the space it was chosen from; empty: none
   std::string indices;  // its place there
+  /// Whether it came from a file, or is a reference network that weights may fit to themselves.
+  search::Origin origin = search::Origin::file;
 };
 
 Network choose(const search::Space& space, const search::Arch& arch);
@@ -49,7 +52,9 @@ Network choose(const search::Space& space, const search::Arch& arch);
 Network variant(const Network& network, const Config& config);
 /// A reference network, with its place in a published space where it has one.
 Network named_network(const std::string& name);
-/// An arch.json, or a space file with one point. Error(Exit::data) naming the file.
+/// An arch.json, a space file with one point, a net.config of ProxylessNAS or once-for-all
+/// (search/net_config.h) or timm's block strings (search/block_strings.h), told apart by their
+/// keys. Error naming the file.
 Network load_network(const std::string& file);
 /// --arch FILE|NAME.
 Network open_network(const std::string& name_or_file);
