@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 
 #include "kernels/error.h"
 
@@ -118,20 +117,25 @@ bool says_padding(const Said& said, Padding& padding) {
   return true;
 }
 
+/// One of two words; anything else is taken for somebody else's.
+template <class T>
+void says_one_of(const Said& said, const char* key, std::pair<const char*, T> a,
+                 std::pair<const char*, T> b, T& value) {
+  const std::string* text = said.text(key);
+  if (text && *text == a.first) value = a.second;
+  if (text && *text == b.first) value = b.second;
+}
+
 ImageFacts said_of_images(const Said& said, ImageFacts images) {
-  const double share = static_cast<double>(images.resolution) / images.resize;
-  double resolution = images.resolution, resize = 0;
+  double resolution = 0, resize = 0;
   if (said.numbers("resolution", 1, 8, 4096, &resolution)) {
-    images.resolution = static_cast<int>(resolution);
-    images.resize = static_cast<int>(std::floor(resolution / share + 1e-9));
+    images = at_resolution(images, static_cast<int>(resolution));
   }
   if (said.numbers("resize", 1, 8, 8192, &resize)) images.resize = static_cast<int>(resize);
   said.numbers("mean", 3, -1e3, 1e3, images.mean);
   said.numbers("std", 3, 1e-6, 1e3, images.std);
-  if (const std::string* how = said.text("interpolation")) {
-    if (*how == "bilinear") images.interpolation = Resample::bilinear;
-    if (*how == "bicubic") images.interpolation = Resample::bicubic;
-  }
+  says_one_of<Resample>(said, "interpolation", {"bilinear", Resample::bilinear},
+                        {"bicubic", Resample::bicubic}, images.interpolation);
   return images;
 }
 
@@ -158,6 +162,9 @@ std::optional<Family> family_of(const Safetensors& weights) {
   const Said said(weights);
   says_padding(said, family.padding);
   said.numbers("bn_eps", 1, 1e-12, 0.5, &family.bn_epsilon);
+  says_one_of<Act>(said, "relu", {"relu", Act::relu}, {"relu6", Act::relu6}, family.relu);
+  says_one_of<Act>(said, "gate", {"sigmoid", Act::sigmoid}, {"hard_sigmoid", Act::hard_sigmoid},
+                   family.gate);
   family.images = said_of_images(said, family.images);
   return family;
 }
@@ -168,11 +175,37 @@ Metadata metadata_of(const Family& family) {
   return {{"family", family.name},
           {"bn_eps", fmt::format("{}", family.bn_epsilon)},
           {"padding", family.padding == Padding::same ? "same" : "symmetric"},
+          {"relu", family.relu == Act::relu6 ? "relu6" : "relu"},
+          {"gate", family.gate == Act::sigmoid ? "sigmoid" : "hard_sigmoid"},
           {"resolution", std::to_string(images.resolution)},
           {"resize", std::to_string(images.resize)},
           {"mean", three(images.mean)},
           {"std", three(images.std)},
           {"interpolation", images.interpolation == Resample::bilinear ? "bilinear" : "bicubic"}};
+}
+
+Family with_facts_of(const Family& family, const Space& network) {
+  Family made = family;
+  made.padding = network.padding;
+  made.bn_epsilon = network.bn_epsilon;
+  made.images = at_resolution(made.images, network.resolution);
+  for (const Block& block : network.blocks) {
+    for (const Layer& layer : block.layers) {
+      const bool mobile = layer.kind == LayerKind::bottleneck || layer.kind == LayerKind::separable;
+      if (!mobile) continue;
+      if (layer.act == Act::relu || layer.act == Act::relu6) made.relu = layer.act;
+      const bool gated = layer.kind == LayerKind::bottleneck && layer.squeeze_excite.back() == 1;
+      if (gated) made.gate = layer.gate;
+    }
+  }
+  return made;
+}
+
+ImageFacts at_resolution(const ImageFacts& images, int resolution) {
+  ImageFacts scaled = images;
+  scaled.resolution = resolution;
+  scaled.resize = resolution * images.resize / images.resolution;
+  return scaled;
 }
 
 Preprocess preprocess_of(const ImageFacts& images) {

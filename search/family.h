@@ -5,6 +5,7 @@
 //   bn_eps         "1e-05"                      mean, std      "0.5,0.5,0.5", of values from 0 to 1
 //   padding        begins with symmetric, or holds SAME        resolution     "224", of the network
 //   interpolation  bilinear, bicubic            resize         "256", of the shorter side
+//   relu           relu, relu6                  gate           sigmoid, hard_sigmoid
 #pragma once
 
 #include <map>
@@ -55,6 +56,12 @@ std::map<std::string, std::string> metadata_of(const Family& family);
 
 /// Outputs of the classifier. Error(Exit::data) where there is none.
 int classes_of(const engine::Safetensors& weights);
+
+/// A family as `network` really is: its padding, epsilon, activation, gate and resolution.
+Family with_facts_of(const Family& family, const Space& network);
+
+/// The same at another resolution: what is resized keeps its proportion to what is shown.
+ImageFacts at_resolution(const ImageFacts& images, int resolution);
 
 /// What the image kernel and the crops make of `images`.
 Preprocess preprocess_of(const ImageFacts& images);

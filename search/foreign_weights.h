@@ -14,6 +14,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,10 @@ struct WeightsReport {
 WeightsReport load_weights_any(engine::ParamStore& params, const Space& network,
                                const std::string& file);
 WeightsReport load_weights_any(Network& network, const std::string& file);
+
+/// The network of torchvision that has this shape (mobilenet_v2, mobilenet_v3_large, mnasnet1_0),
+/// whatever its activations and padding.
+std::optional<Scheme> torchvision_scheme(const Space& network);
 
 /// Writes them under the names of `scheme`, with num_batches_tracked, so that load_state_dict takes
 /// them; what was read from such a file comes out bit for bit. Error(Exit::usage) where the other

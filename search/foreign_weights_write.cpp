@@ -119,6 +119,14 @@ class Target {
 
 }  // namespace
 
+std::optional<Scheme> torchvision_scheme(const Space& network) {
+  for (const Scheme scheme :
+       {Scheme::torchvision_v2, Scheme::torchvision_v3, Scheme::torchvision_mnasnet}) {
+    if (same_shape(network, Space::named(reference_of(scheme)))) return scheme;
+  }
+  return std::nullopt;
+}
+
 void save_foreign_weights(const ParamStore& params, const Space& network, Scheme scheme,
                           const std::string& file,
                           const std::map<std::string, std::string>& metadata) {

@@ -1,8 +1,12 @@
-// tunas arch show: the layers of one network, its size and its cost.
+// tunas arch show: the layers of one network, its size and its cost. tunas arch export: the network
+// in the words of another program.
 #include <fmt/format.h>
 
 #include <cstdio>
 
+#include "search/block_strings.h"
+#include "search/locate.h"
+#include "search/net_config.h"
 #include "tools/selection.h"
 
 namespace tunas::tools {
@@ -12,9 +16,8 @@ using Json = nlohmann::ordered_json;
 
 Network selected(const Config& config) {
   const std::string way = config.one_of({"space", "name", "file"});
-  require(
-      !way.empty(),
-      "tunas arch show needs one of --space SPACE --indices I, --name NAME or --file arch.json");
+  require(!way.empty(),
+          "a network is needed: --space SPACE --indices I, --name NAME or --file arch.json");
   if (way == "file") return variant(load_network(config.text("file")), config);
   if (way == "name") return variant(named_network(config.text("name")), config);
   const search::Space space = variant(open_space(config.text("space")), config);
@@ -59,18 +62,63 @@ Exit show(const Config& config) {
   return Exit::ok;
 }
 
+/// The network's place in the space it was chosen from, or in the first published one that has it.
+std::string indices_of(const Network& network) {
+  if (!network.indices.empty()) return network.indices;
+  for (const std::string& name : search::Space::names()) {
+    if (!search::Space::is_search_space(name)) continue;
+    const search::Location place = search::locate(network.alone, search::Space::named(name));
+    if (place.arch) return place.arch->indices();
+  }
+  fail(Exit::usage, network.alone.name,
+       " is in no published space, so it has no indices; choose another --format");
+}
+
+Exit write(const Config& config) {
+  Network network = selected(config);
+  network.alone.resolution = resolution(config, network.alone);
+  const std::string& format = config.text("format");
+  std::string text;
+  if (format == "net-config") {
+    text = search::net_config(network.alone);
+  } else if (format == "timm") {
+    text = search::block_strings(network.alone);
+  } else if (format == "indices") {
+    text = indices_of(network) + "\n";
+  } else {
+    text = describe(network, network.alone.resolution).dump(2) + "\n";
+  }
+  std::fputs(text.c_str(), stdout);
+  return Exit::ok;
+}
+
+std::vector<Option> network_options() {
+  return {space_option(),
+          indices_option(),
+          name_option(),
+          {.name = "file",
+           .unit = "FILE",
+           .help = "an arch.json, a net.config or timm's block strings"},
+          resolution_option()};
+}
+
 }  // namespace
 
 Verb arch_show_verb() {
   return {"arch show", "layers, parameters, multiply-adds and cost of a network",
-          join({space_option(),
-                indices_option(),
-                name_option(),
-                {.name = "file", .unit = "FILE", .help = "an arch.json"},
-                resolution_option(),
-                json_option()},
-               {variant_options()}),
-          show};
+          join(network_options(), {{json_option()}, variant_options()}), show};
+}
+
+Verb arch_export_verb() {
+  return {"arch export", "a network in another program's words, on standard output",
+          join(network_options(),
+               {{{.name = "format",
+                  .fallback = "json",
+                  .help = "json: an arch.json; net-config: ProxylessNAS and once-for-all; timm: "
+                          "block strings; indices: place in a published space",
+                  .choices = {"json", "net-config", "timm", "indices"}}},
+                variant_options()}),
+          write};
 }
 
 }  // namespace tunas::tools

@@ -6,8 +6,10 @@
 #include <utility>
 
 #include "engine/file.h"
+#include "search/block_strings.h"
 #include "search/cost_model.h"
 #include "search/locate.h"
+#include "search/net_config.h"
 #include "tools/preprocess.h"
 
 namespace tunas::tools {
@@ -105,7 +107,7 @@ Option name_option() {
 Option arch_option() {
   return {.name = "arch",
           .unit = "FILE|NAME",
-          .help = "an arch.json, or a reference network (tunas space list)"};
+          .help = "an arch.json, a net.config, timm's block strings or a reference network"};
 }
 
 Option json_option() {
@@ -213,6 +215,8 @@ Network named_network(const std::string& name) {
 
 Network load_network(const std::string& file) {
   const std::string text = engine::read_file(file);
+  if (search::is_net_config(text)) return {search::parse_net_config(text, file), "", ""};
+  if (search::is_block_strings(text)) return {search::parse_block_strings(text, file), "", ""};
   Json root;
   try {
     root = Json::parse(text);

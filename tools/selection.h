@@ -47,6 +47,7 @@ struct Network {
   std::string space;    // name of the space it was chosen from; empty: none
   std::string indices;  // its place there
   std::optional<Preprocess> preprocess = {};
+  /// Whether it came from a file, or is a reference network that weights may fit to themselves.
   search::Origin origin = search::Origin::file;
 };
 
@@ -55,7 +56,9 @@ Network choose(const search::Space& space, const search::Arch& arch);
 Network variant(const Network& network, const Config& config);
 /// A reference network, with its place in a published space where it has one.
 Network named_network(const std::string& name);
-/// An arch.json, or a space file with one point. Error(Exit::data) naming the file.
+/// An arch.json, a space file with one point, a net.config of ProxylessNAS or once-for-all
+/// (search/net_config.h) or timm's block strings (search/block_strings.h), told apart by their
+/// keys. Error naming the file.
 Network load_network(const std::string& file);
 /// --arch FILE|NAME.
 Network open_network(const std::string& name_or_file);

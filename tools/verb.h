@@ -48,10 +48,13 @@ Verb space_show_verb();
 Verb space_count_verb();
 Verb space_sample_verb();
 Verb arch_show_verb();
+Verb arch_export_verb();
 Verb cost_verb();
 Verb search_verb();
 Verb train_verb();
 Verb eval_verb();
+Verb import_verb();
+Verb export_verb();
 Verb profile_verb();
 Verb doctor_verb();
 
