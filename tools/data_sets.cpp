@@ -31,7 +31,7 @@ std::vector<Option> data_options() {
            .least = 2}};
 }
 
-std::vector<Option> machine_options() {
+std::vector<Option> compute_options() {
   return {
       {.name = "device",
        .fallback = "auto",
@@ -51,13 +51,18 @@ std::vector<Option> machine_options() {
        .fallback = "0",
        .help = "that compute; 0: all cores; results do not depend on it",
        .least = 0,
-       .most = 1024},
-      {.name = "workers",
-       .type = Type::integer,
-       .fallback = "2",
-       .help = "threads that decode images; results do not depend on it",
-       .least = 1,
        .most = 1024}};
+}
+
+std::vector<Option> machine_options() {
+  std::vector<Option> options = compute_options();
+  options.push_back({.name = "workers",
+                     .type = Type::integer,
+                     .fallback = "2",
+                     .help = "threads that decode images; results do not depend on it",
+                     .least = 1,
+                     .most = 1024});
+  return options;
 }
 
 ImageSet open_image_set(const std::string& spec, data::Split split) {

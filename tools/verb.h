@@ -55,6 +55,7 @@ Verb train_verb();
 Verb eval_verb();
 Verb import_verb();
 Verb export_verb();
+Verb latency_measure_verb();
 Verb profile_verb();
 Verb doctor_verb();
 
