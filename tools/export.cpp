@@ -35,8 +35,8 @@ Metadata preprocessing(const std::optional<search::Family>& family, int resoluti
   known.images = search::at_resolution(known.images, resolution);
   for (const auto& [key, value] : search::metadata_of(known)) metadata[key] = value;
   metadata["crop"] = "the shorter side resized to `resize`, then the central square";
-  metadata.erase("bn_eps");  // folded in, and the padding is explicit
-  metadata.erase("padding");
+  for (const char* key : {"bn_eps", "padding", "relu", "gate"})
+    metadata.erase(key);  // in the graph
   return metadata;
 }
 

@@ -62,7 +62,7 @@ TEST_F(ExchangeTest, ImportedWeightsComeWithTheirNetwork) {
   EXPECT_EQ(network["blocks"][2]["layers"][0]["gate"], "hard_sigmoid");
   const Safetensors weights(path("net/weights.safetensors"));
   EXPECT_EQ(weights.metadata().at("family"), "torchvision/mobilenet_v3_large");
-  EXPECT_EQ(weights.metadata().at("resize"), "232");
+  EXPECT_EQ(weights.metadata().at("resize"), "256");
 
   // Out again under their names, and in once more: the same bytes.
   const std::string arch =
