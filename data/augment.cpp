@@ -64,7 +64,42 @@ View evaluation_view(Size image, const Preprocess& preprocess, int resolution) {
   return view;
 }
 
+namespace {
+
+std::optional<Region> try_torchvision_crop(Size image, const CropRule& rule, const Random4& draws) {
+  const double pixels = static_cast<double>(image.h) * image.w;
+  const auto between = [&](int i, double low, double high) {
+    return low + uniform_float(draws.v[i]) * (high - low);
+  };
+  const double area = pixels * between(0, rule.min_area, rule.max_area);
+  const double aspect = std::exp(between(1, std::log(rule.min_aspect), std::log(rule.max_aspect)));
+  Region crop;
+  crop.w = static_cast<int>(std::lrint(std::sqrt(area * aspect)));
+  crop.h = static_cast<int>(std::lrint(std::sqrt(area / aspect)));
+  if (crop.w < 1 || crop.h < 1 || crop.w > image.w || crop.h > image.h) return {};
+  crop.y = uniform_int(draws.v[2], image.h - crop.h + 1);
+  crop.x = uniform_int(draws.v[3], image.w - crop.w + 1);
+  return crop;
+}
+
+/// Where no crop was found.
+Region torchvision_fallback(Size image, const CropRule& rule) {
+  const double aspect = static_cast<double>(image.w) / image.h;
+  Region crop = {0, 0, image.h, image.w};
+  if (aspect < rule.min_aspect) {
+    crop.h = std::min(image.h, static_cast<int>(std::lrint(image.w / double{rule.min_aspect})));
+  } else if (aspect > rule.max_aspect) {
+    crop.w = std::min(image.w, static_cast<int>(std::lrint(image.h * double{rule.max_aspect})));
+  }
+  crop.y = (image.h - crop.h) / 2;
+  crop.x = (image.w - crop.w) / 2;
+  return crop;
+}
+
+}  // namespace
+
 std::optional<Region> try_crop(Size image, const CropRule& rule, const Random4& draws) {
+  if (rule.law == CropLaw::torchvision) return try_torchvision_crop(image, rule, draws);
   const float w = static_cast<float>(image.w), h = static_cast<float>(image.h);
   const float min_area = rule.min_area * w * h, max_area = rule.max_area * w * h;
   const float aspect =
@@ -106,11 +141,13 @@ View random_view(Size image, const CropRule& rule, const AugmentKey& key) {
     return philox({key.seed, Purpose::augment, key.epoch, static_cast<std::uint32_t>(attempt)},
                   static_cast<std::uint64_t>(key.sample));
   };
-  View view = {central_crop(image), (draw(rule.attempts).v[0] & 1) != 0};
+  const bool torchvision = rule.law == CropLaw::torchvision;
+  View view = {torchvision ? torchvision_fallback(image, rule) : central_crop(image),
+               (draw(rule.attempts).v[0] & 1) != 0};
   for (int attempt = 0; attempt < rule.attempts; ++attempt) {
     const std::optional<Region> crop = try_crop(image, rule, draw(attempt));
     if (!crop) continue;
-    if (crop->h != image.h || crop->w != image.w) view.region = *crop;
+    if (torchvision || crop->h != image.h || crop->w != image.w) view.region = *crop;
     break;
   }
   return view;

@@ -12,6 +12,10 @@
 // An attempt fails if it leaves the range, does not fit, or covers under 10 % of the image. No
 // crop, or one that is the whole image, means the evaluation crop.
 //
+// As torchvision's RandomResizedCrop draws it, also up to 10 times: area uniform in [0.08, 1] of
+// the image, log(aspect) uniform, width round(sqrt(area*aspect)), height round(sqrt(area/aspect)),
+// y and x uniform over all offsets. No crop means the largest central one of an allowed aspect.
+//
 // All draws are philox(seed, augment, epoch, attempt)[sample]: four words per attempt (aspect,
 // height, y, x), and one for the flip in place of an eleventh attempt.
 #pragma once
@@ -25,10 +29,13 @@
 
 namespace tunas::data {
 
+enum class CropLaw : unsigned char { tensorflow, torchvision };
+
 struct CropRule {
+  CropLaw law = CropLaw::tensorflow;
   float min_area = 0.08f, max_area = 1.0f;  // fractions of the image
   float min_aspect = 3.0f / 4, max_aspect = 4.0f / 3;
-  float min_covered = 0.1f;
+  float min_covered = 0.1f;  // tensorflow
   int attempts = 10;
 };
 

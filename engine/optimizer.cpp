@@ -38,6 +38,7 @@ void Optimizer::update(ParamStore& store, double rate, int shards,
     args.scale = scale;
     args.rate = static_cast<float>(rate);
     args.momentum = momentum;
+    args.weight_decay = weight_decay;
     args.shadow = store.shadow();
     args.not_finite = not_finite;
     kernels::sgd(store.device().stream(), args);

@@ -10,6 +10,9 @@ struct Optimizer {
   float momentum = 0.9f;
   float decay = 0.9f;    // of the mean square, rms_prop
   float epsilon = 1.0f;  // inside the root, rms_prop
+  /// sgd: of every parameter, as PyTorch has it. Of convolutions alone, as published, the decay is
+  /// part of their gradients (search/supernet.h).
+  float weight_decay = 0;
 
   /// State arrays to ask the store for: rms_prop {mean square, momentum}, sgd {momentum}.
   int states() const { return kind == Kind::rms_prop ? 2 : 1; }

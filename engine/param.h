@@ -71,6 +71,8 @@ class ParamStore {
   /// Floats of the trained parameters, padding between them included.
   std::size_t size() const { return size_; }
   float* masters() const { return reinterpret_cast<float*>(masters_.data()); }
+  float* running() const { return reinterpret_cast<float*>(running_.data()); }
+  std::size_t running_size() const { return running_size_; }
   void* shadow() const { return shadow_.data(); }  // [size] bf16; null: kernels read the masters
   float* state(int i) const {
     return reinterpret_cast<float*>(states_[static_cast<std::size_t>(i)].data());

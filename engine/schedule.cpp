@@ -28,6 +28,10 @@ double Cosine::at(std::int64_t step) const {
   return peak * 0.5 * (1 + std::cos(std::numbers::pi * done));
 }
 
+double Staircase::at(std::int64_t step) const {
+  return peak * std::pow(gamma, std::floor(static_cast<double>(step) / length));
+}
+
 double DelayedExponential::at(std::int64_t step) const {
   if (step < delay) return 0;
   return base * std::pow(10, ratio(step - delay, std::max<std::int64_t>(1, steps - delay)));

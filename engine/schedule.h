@@ -21,6 +21,15 @@ struct Cosine {
   double at(std::int64_t step) const;
 };
 
+/// peak*gamma^floor(step/length): torchvision's StepLR, `length` steps an epoch.
+struct Staircase {
+  double peak = 0;
+  double gamma = 1;
+  double length = 1;
+
+  double at(std::int64_t step) const;
+};
+
 /// 0 before `delay`, then base*10^((step-delay)/max(1, steps-delay)): tenfold at the end.
 struct DelayedExponential {
   double base = 0;

@@ -27,6 +27,11 @@ Cost cost(const Add& args) {
   return {size, 8 * size, 4 * size};
 }
 
+Cost cost(const Average& args) {
+  const auto size = static_cast<double>(args.size);
+  return {3 * size, 8 * size, 4 * size};
+}
+
 Cost cost(const ShardMean& args) {
   const auto size = static_cast<double>(args.size);
   const bool first = args.shard == 0, last = args.shard + 1 == args.shards;
@@ -73,6 +78,15 @@ void add(CpuContext& context, const Add& args) {
   parallel_pieces(context, args.size, kChunk, [a](std::size_t begin, std::size_t end) {
 #pragma GCC ivdep
     for (std::size_t i = begin; i < end; ++i) a.a[i] += a.b[i];
+  });
+}
+
+void average(CpuContext& context, const Average& args) {
+  const Average a = args;
+  const float share = 1 - a.decay;
+  parallel_pieces(context, args.size, kChunk, [a, share](std::size_t begin, std::size_t end) {
+#pragma GCC ivdep
+    for (std::size_t i = begin; i < end; ++i) a.mean[i] += share * (a.value[i] - a.mean[i]);
   });
 }
 

@@ -91,6 +91,19 @@ struct AddBody {
   }
 };
 
+struct AverageBody {
+  Average args;
+  template <int N>
+  __device__ void operator()(std::size_t at) const {
+    float v[N], mean[N];
+    load(args.value + at, v);
+    load(args.mean + at, mean);
+#pragma unroll
+    for (int i = 0; i < N; ++i) mean[i] += (1 - args.decay) * (v[i] - mean[i]);
+    store(args.mean + at, mean);
+  }
+};
+
 struct ShardMeanBody {
   ShardMean args;
   template <int N>
@@ -131,6 +144,12 @@ void add(CudaContext& context, const Add& args) {
   if (args.size == 0) return;
   launch(context, "add", update_kernel<AddBody>, {blocks(args.size), dim3(kThreads)}, AddBody{args},
          args.size);
+}
+
+void average(CudaContext& context, const Average& args) {
+  if (args.size == 0) return;
+  launch(context, "average", update_kernel<AverageBody>, {blocks(args.size), dim3(kThreads)},
+         AverageBody{args}, args.size);
 }
 
 void shard_mean(CudaContext& context, const ShardMean& args) {

@@ -5,6 +5,7 @@
 //             w <- w - mom       (TensorFlow v1: epsilon inside the root; section 9)
 //   sgd       mom <- momentum*mom + (g + weight_decay*w);  w <- w - rate*mom     (as PyTorch)
 //   add       a += b                                          (one edge of the shard tree)
+//   average   mean <- mean + (1-decay)*(value - mean)         (of weights, for evaluation)
 //   mean      sum <- v at the first shard, sum + v later;  mean <- sum/shards at the last one
 //
 // An element whose gradient is not finite is left as it is and counted, so that one bad step costs
@@ -52,6 +53,13 @@ struct Add {
   const float* b = nullptr;
 };
 
+struct Average {
+  std::size_t size = 0;
+  const float* value = nullptr;
+  float* mean = nullptr;
+  float decay = 0.9999f;
+};
+
 /// The mean over shards, which come in order.
 struct ShardMean {
   std::size_t size = 0;
@@ -64,17 +72,20 @@ struct ShardMean {
 Cost cost(const RmsProp& args);
 Cost cost(const Sgd& args);
 Cost cost(const Add& args);
+Cost cost(const Average& args);
 Cost cost(const ShardMean& args);
 namespace cpu {
 void rms_prop(CpuContext& context, const RmsProp& args);
 void sgd(CpuContext& context, const Sgd& args);
 void add(CpuContext& context, const Add& args);
+void average(CpuContext& context, const Average& args);
 void shard_mean(CpuContext& context, const ShardMean& args);
 }  // namespace cpu
 namespace cuda {
 void rms_prop(CudaContext& context, const RmsProp& args);
 void sgd(CudaContext& context, const Sgd& args);
 void add(CudaContext& context, const Add& args);
+void average(CudaContext& context, const Average& args);
 void shard_mean(CudaContext& context, const ShardMean& args);
 }  // namespace cuda
 
@@ -83,6 +94,9 @@ inline void rms_prop(Stream stream, const RmsProp& args) {
 }
 inline void sgd(Stream stream, const Sgd& args) { on<cpu::sgd, cuda::sgd>(stream, args); }
 inline void add(Stream stream, const Add& args) { on<cpu::add, cuda::add>(stream, args); }
+inline void average(Stream stream, const Average& args) {
+  on<cpu::average, cuda::average>(stream, args);
+}
 inline void shard_mean(Stream stream, const ShardMean& args) {
   on<cpu::shard_mean, cuda::shard_mean>(stream, args);
 }

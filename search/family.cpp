@@ -244,8 +244,10 @@ Space fitted(const Space& network, Origin origin, const Safetensors& weights) {
   if (said.numbers("bn_eps", 1, 1e-12, 0.5, &ignored) || whole) {
     space.bn_epsilon = family->bn_epsilon;
   }
+  if (said.numbers("resolution", 1, 8, 4096, &ignored) || whole) {
+    space.resolution = family->images.resolution;
+  }
   if (!whole) return space;
-  space.resolution = family->images.resolution;
   for (Block& block : space.blocks) {
     for (Layer& layer : block.layers) {
       const bool mobile = layer.kind == LayerKind::bottleneck || layer.kind == LayerKind::separable;

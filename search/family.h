@@ -70,8 +70,8 @@ Preprocess preprocess_of(const ImageFacts& images);
 enum class Origin : unsigned char { reference, file };
 
 /// `network` as its weights want it: their number of classes and, of another program's weights,
-/// padding and epsilon (of a file: where the weights' metadata have them) and for a reference
-/// network activations, gates and resolution.
+/// padding, epsilon and resolution (of a file: where the weights' metadata have them) and for a
+/// reference network activations and gates.
 Space fitted(const Space& network, Origin origin, const engine::Safetensors& weights);
 
 }  // namespace tunas::search

@@ -50,6 +50,7 @@ Network::Network(engine::Device& device, const Space& space, const NetworkConfig
   const std::size_t there = device.available() / 16 * 15;  // inputs and the driver have the rest
   if (parameter_bytes() <= there) {
     params_.allocate(device, config.shards, config.optimizer.states());
+    average_ = engine::WeightAverage(params_, config.average);
   }
   check_memory(there);
   params_.init(config.seed);
@@ -137,7 +138,7 @@ engine::Raw Network::forward(Tape& tape, const Inputs& inputs, const Plan& plan)
   engine::SoftmaxXent loss;
   loss.classes = plan.classes;
   loss.labels = inputs.labels;
-  loss.smoothing = config_.label_smoothing;
+  loss.smoothing = tape.pass() == Pass::evaluate ? 0 : config_.label_smoothing;
   loss.loss = results_.loss();
   loss.rank = results_.rank();
   const Tape::Layer last(tape, "loss");
@@ -146,6 +147,8 @@ engine::Raw Network::forward(Tape& tape, const Inputs& inputs, const Plan& plan)
 }
 
 void Network::run(const Batch& batch, const PhiloxKey& key, const Plan& plan, Pass pass) {
+  require(batch.size() > 0 && batch.size() <= most_images(config_), "a pass over ", batch.size(),
+          " images in a network with memory for 1 to ", most_images(config_));
   const Inputs inputs = inputs_.put(batch, key);
   const auto work = [&] {
     tape_.reset(pass);
@@ -179,6 +182,7 @@ void Network::train_shard(const Batch& batch, const Plan& plan, std::uint32_t st
 void Network::update(double rate) {
   const Range here(device_->stream(), &Observer::pass, "update");
   config_.optimizer.update(params_, rate, config_.shards, results_.not_finite());
+  average_.follow(params_);
 }
 
 void Network::score(const Batch& batch, const Plan& plan, Pass pass) {
@@ -200,7 +204,8 @@ void check_finite(const Network& network, std::int64_t step, int shards,
 }
 
 std::size_t Network::parameter_bytes() const {
-  return params_.bytes(device_->activation_type(), config_.shards, config_.optimizer.states());
+  return params_.bytes(device_->activation_type(), config_.shards, config_.optimizer.states()) +
+         (config_.average > 0 ? engine::WeightAverage::bytes(params_) : 0);
 }
 
 }  // namespace tunas::search

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/average.h"
 #include "engine/graphs.h"
 #include "engine/inputs.h"
 #include "engine/optimizer.h"
@@ -23,8 +24,9 @@ struct NetworkConfig {
   int train_batch = 128;       // images of a shard
   int validation_batch = 512;  // images of a shard's forward-only pass
   int shards = 1;
-  float label_smoothing = 0.1f;
+  float label_smoothing = 0.1f;  // an evaluation's loss is plain cross-entropy
   std::uint64_t seed = 0;
+  double average = 0;  // decay of the weights' moving averages, which scoring may use; 0: none
   /// Of forward-only passes: whether outcomes hold the logits, and not only what they come to.
   enum class Logits : unsigned char { drop, keep } logits = Logits::drop;
   /// A fixed plan is always the same one: its passes are recorded and replayed (engine/graphs.h).
@@ -59,7 +61,10 @@ class Network {
   /// finite.
   std::uint32_t skipped_parameters() const { return results_.skipped(); }
 
-  /// Bytes of parameters, gradients and optimizer state; and of the activation arena.
+  /// The weights become their moving averages, and at the next call what they were.
+  void exchange_averages() { average_.exchange(params_); }
+
+  /// Bytes of parameters, averages, gradients and optimizer state; and of the activation arena.
   std::size_t parameter_bytes() const;
   std::size_t activation_bytes() const { return activations_.bytes(); }
 
@@ -79,6 +84,7 @@ class Network {
   NetworkConfig config_;
   engine::ParamStore params_;
   Supernet supernet_;
+  engine::WeightAverage average_;
   engine::Memory activations_;
   engine::Arena arena_;
   engine::Tape tape_;

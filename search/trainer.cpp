@@ -15,9 +15,7 @@ NetworkConfig with_fixed_plan(NetworkConfig config) {
 Trainer::Trainer(engine::Device& device, const Space& space, const TrainConfig& config)
     : config_(config),
       network_(device, space, with_fixed_plan(config.network)),
-      plan_(network_.supernet().plan(Arch::largest(network_.supernet().space()))),
-      rate_{config.learning_rate, engine::share_of(config.rate_warmup, config.steps),
-            config.steps} {
+      plan_(network_.supernet().plan(Arch::largest(network_.supernet().space()))) {
   for (const Decision& decision : space.decisions) {
     require(decision.options.size() == 1, "space ", space.name, " leaves ", decision.path,
             " open; choose an architecture of it to train");
@@ -28,7 +26,7 @@ TrainReport Trainer::step(const NextBatch& train) {
   const engine::Range here("step");
   TrainReport report;
   report.step = step_;
-  report.rate = rate_.at(step_);
+  report.rate = std::visit([&](const auto& curve) { return curve.at(step_); }, config_.rate);
   const int shards = config_.network.shards;
   for (int s = 0; s < shards; ++s) {
     network_.train_shard(train(), plan_, static_cast<std::uint32_t>(step_), s);

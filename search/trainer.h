@@ -2,6 +2,9 @@
 // specification section 16.
 #pragma once
 
+#include <variant>
+
+#include "engine/schedule.h"
 #include "search/network.h"
 #include "search/searcher.h"
 
@@ -10,8 +13,7 @@ namespace tunas::search {
 struct TrainConfig {
   NetworkConfig network;  // train_batch: images of a shard
   std::int64_t steps = 0;
-  double learning_rate = 0;    // peak
-  double rate_warmup = 0.025;  // fraction of `steps`
+  std::variant<engine::Cosine, engine::Staircase> rate;
 };
 
 struct TrainReport {
@@ -38,7 +40,6 @@ class Trainer {
   TrainConfig config_;
   Network network_;
   Plan plan_;
-  engine::Cosine rate_;
   std::int64_t step_ = 0;
 };
 

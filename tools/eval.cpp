@@ -1,50 +1,120 @@
 // tunas eval: scores trained weights on every image of a data set.
-#include <cstdio>
+//
+// What the network and its images are is said by, the strongest first: options; the metadata of the
+// weights; arch.json, as a training left it; the family of the weights' names (search/family.h);
+// the published evaluation. What it came to is logged, and part of --json.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
-#include "engine/safetensors.h"
+#include <cmath>
+#include <cstdio>
+#include <optional>
+
+#include "search/family.h"
+#include "search/foreign_weights.h"
 #include "tools/evaluation.h"
 #include "tools/interrupt.h"
+#include "tools/predictions.h"
+#include "tools/preprocess.h"
 #include "tools/selection.h"
 #include "tools/terminal.h"
 
 namespace tunas::tools {
 namespace {
 
-/// Outputs of the classifier in `weights`: the length of its bias.
-int classes_of(const std::string& weights) {
-  const engine::Safetensors file(weights);
-  const engine::Safetensors::Entry* bias = file.find("classifier/bias");
-  if (bias == nullptr || bias->shape.size() != 1) {
-    fail(Exit::data, weights, ": has no tensor 'classifier/bias'; were they saved by tunas train?");
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kPaddings[] = {"same", "symmetric"};
+
+/// A network with one point, and how it sees images.
+struct Subject {
+  search::Space alone;
+  Preprocess preprocess;
+
+  Json json() const {
+    return {{"network", alone.name},
+            {"classes", alone.classes},
+            {"padding", kPaddings[static_cast<int>(alone.padding)]},
+            {"bn_epsilon", alone.bn_epsilon},
+            {"resolution", alone.resolution},
+            {"preprocess", describe(preprocess)}};
   }
-  return static_cast<int>(bias->shape[0]);
+  std::string text() const {
+    return fmt::format("{}: {} classes, padding {}, batch norm epsilon {:g}; images of {} x {}: {}",
+                       alone.name, alone.classes, kPaddings[static_cast<int>(alone.padding)],
+                       alone.bn_epsilon, alone.resolution, alone.resolution,
+                       tools::text(preprocess));
+  }
+};
+
+Subject subject(const Config& config, const engine::Safetensors& weights) {
+  const Network network = open_network(config.text("arch"));
+  const std::optional<search::Family> family = search::family_of(weights);
+  Subject subject;
+  subject.alone = search::fitted(variant(network.alone, config), network.origin, weights);
+  if (config.has("padding")) {
+    subject.alone.padding =
+        config.text("padding") == kPaddings[0] ? Padding::same : Padding::symmetric;
+  }
+  if (config.has("bn-eps")) subject.alone.bn_epsilon = config.number("bn-eps");
+  if (network.preprocess) {
+    subject.preprocess = *network.preprocess;
+  } else if (family) {
+    subject.preprocess = search::preprocess_of(family->images);
+  }
+  // Another resolution shows the same share of the image.
+  const double larger =
+      static_cast<double>(resolution(config, subject.alone)) / subject.alone.resolution;
+  subject.alone.resolution = resolution(config, subject.alone);
+  subject.preprocess.resize = static_cast<int>(std::floor(subject.preprocess.resize * larger));
+  subject.preprocess = overridden(subject.preprocess, config);
+  return subject;
+}
+
+search::TrainConfig forward_only(const Subject& subject, int batch, bool logits) {
+  search::TrainConfig settings;
+  settings.network.supernet.resolution = subject.alone.resolution;
+  settings.network.supernet.preprocess = subject.preprocess;
+  settings.network.supernet.running_averages = true;
+  settings.network.train_batch = 1;
+  settings.network.validation_batch = batch;
+  if (logits) settings.network.logits = search::NetworkConfig::Logits::keep;
+  settings.steps = 1;
+  return settings;
+}
+
+void say(const search::WeightsReport& report) {
+  for (const std::string& assumed : report.assumed) spdlog::warn("{}", assumed);
 }
 
 Exit run(const Config& given) {
   Config config = given;
   const std::string weights = config.text("weights");
-  search::Space alone = variant(open_network(config.text("arch")).alone, config);
-  alone.resolution = resolution(config, alone);
-  alone.classes = classes_of(weights);
+  const Subject subject = tools::subject(config, engine::Safetensors(weights));
   const ImageSet images = open_image_set(config.text("data"), data::Split::test);
-  data::check_labels(*images.records, alone.classes);
+  data::check_labels(*images.records, subject.alone.classes);
 
   Evaluation options;
   options.batch = static_cast<int>(config.integer("batch-size"));
   options.workers = static_cast<int>(config.integer("workers"));
   options.last = config.flag("drop-last") ? LastBatch::drop : LastBatch::keep;
+  options.preprocess = subject.preprocess;
+  std::optional<Predictions> predictions;
+  if (config.has("predictions")) {
+    predictions.emplace(config.text("predictions"), subject.alone.classes);
+    options.each = [&](std::int64_t sample, std::int32_t label, std::span<const float> logits) {
+      predictions->add(images.records->name(sample), label, logits);
+    };
+  }
 
-  search::TrainConfig settings;
-  settings.network.supernet.resolution = alone.resolution;
-  settings.network.supernet.running_averages = true;
-  settings.network.train_batch = 1;
-  settings.network.validation_batch = options.batch;
-  settings.steps = 1;
   engine::Device device = open_device(config);
-  search::Trainer trainer(device, alone, settings);
-  trainer.network().load_weights(weights);
+  search::Trainer trainer(device, subject.alone,
+                          forward_only(subject, options.batch, predictions.has_value()));
+  const search::WeightsReport report = search::load_weights_any(trainer.network(), weights);
 
   open_log();
+  say(report);
+  spdlog::info("{}", subject.text());
   catch_interrupt();
   const Scores scores = evaluate(trainer, images, options, device);
   if (interrupted()) return Exit::interrupted;
@@ -52,7 +122,10 @@ Exit run(const Config& given) {
     fail(Exit::data, config.text("data"), ": no image was scored; ", scores.skipped,
          " could not be decoded, and --drop-last leaves out less than a batch of ", options.batch);
   }
-  std::fputs((config.flag("json") ? scores.json().dump(2) + "\n" : scores.text()).c_str(), stdout);
+  if (predictions) predictions->commit();
+  Json json = scores.json();
+  json.update(subject.json());
+  std::fputs((config.flag("json") ? json.dump(2) + "\n" : scores.text()).c_str(), stdout);
   return Exit::ok;
 }
 
@@ -61,7 +134,10 @@ Exit run(const Config& given) {
 Verb eval_verb() {
   return {"eval", "scores trained weights on every image of a data set",
           join({arch_option(),
-                {.name = "weights", .unit = "FILE", .help = "weights.safetensors of a training"},
+                {.name = "weights",
+                 .unit = "FILE",
+                 .help = "safetensors of a training, or of a network of torchvision, timm or "
+                         "once-for-all"},
                 data_option(),
                 {.name = "batch-size",
                  .type = Type::integer,
@@ -72,10 +148,21 @@ Verb eval_verb() {
                 {.name = "drop-last",
                  .type = Type::flag,
                  .help = "leave the last, incomplete batch out, as the published evaluation does"},
+                {.name = "predictions",
+                 .unit = "FILE",
+                 .help = "write key, label, top-5 and logits of each image there, as JSON lines"},
+                {.name = "padding",
+                 .help = "of convolutions: TensorFlow's same, or PyTorch's symmetric",
+                 .choices = {kPaddings[0], kPaddings[1]}},
+                {.name = "bn-eps",
+                 .type = Type::number,
+                 .help = "epsilon of batch normalization",
+                 .least = 1e-12,
+                 .most = 0.5},
                 resolution_option(),
                 json_option(),
                 config_option()},
-               {variant_options(), machine_options()}),
+               {preprocess_options(), variant_options(), machine_options()}),
           run};
 }
 

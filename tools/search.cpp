@@ -159,7 +159,7 @@ Exit run(const Config& given) {
   require(sets.held_out.size() > 0, config.from("holdout"),
           ": a search needs held-out images; hold out at least one");
   space = with_classes(space, config, sets);
-  const Steps steps = plan_steps(config, kSmallSearch, kSmallShards, sets.train.size());
+  const Steps steps = plan_steps(config, kSearchRecipes, sets.train.size());
   if (config.text("recipe") == "small") {
     config.apply("small", small_controller(steps.steps, steps.batch));
   }
@@ -281,7 +281,7 @@ Verb search_verb() {
   return {"search", "searches a space for the best architecture of a given cost",
           join({space_option()}, {run_options(),
                                   data_options(),
-                                  step_options(),
+                                  step_options(kSearchRecipes),
                                   search_options(),
                                   {resolution_option()},
                                   variant_options(),

@@ -10,6 +10,7 @@
 #include "search/cost_model.h"
 #include "search/locate.h"
 #include "search/net_config.h"
+#include "tools/preprocess.h"
 
 namespace tunas::tools {
 namespace {
@@ -180,7 +181,7 @@ search::Space variant(const search::Space& space, const Config& config) {
 Network variant(const Network& network, const Config& config) {
   const search::Space changed = variant(network.alone, config);
   if (changed.name == network.alone.name) return network;
-  return {changed, "", "", network.origin};
+  return {changed, "", "", network.preprocess, network.origin};
 }
 
 int resolution(const Config& config, const search::Space& space) {
@@ -197,7 +198,7 @@ Network choose(const search::Space& space, const search::Arch& arch) {
 }
 
 Network named_network(const std::string& name) {
-  Network network{search::Space::named(name), "", "", search::Origin::reference};
+  Network network{search::Space::named(name), "", "", {}, search::Origin::reference};
   require(has_one_point(network.alone), "'", name,
           "' is a search space, not a network; choose a network of it with --space ", name,
           " --indices I");
@@ -230,6 +231,9 @@ Network load_network(const std::string& file) {
   if (described) {
     network.space = word("space");
     network.indices = word("indices");
+    if (root.contains("preprocess")) {
+      network.preprocess = read_preprocess(root["preprocess"], file);
+    }
   }
   if (!has_one_point(network.alone)) {
     fail(Exit::data, file, ": leaves choices open; choose a network of it with tunas arch show ",
@@ -252,14 +256,16 @@ Json describe(const Network& network, int resolution) {
   for (const search::PlanLayer& layer : plan.layers) {
     if (layer.spec->kind != search::LayerKind::endpoint) layers.push_back(describe(layer));
   }
-  return {{"space", or_null(network.space)},
-          {"indices", or_null(network.indices)},
-          {"resolution", resolution},
-          {"params", static_cast<long>(counts.params())},
-          {"macs", static_cast<long>(counts.macs)},
-          {"cost_ms", latency(alone, resolution)},
-          {"layers", layers},
-          {"network", Json::parse(alone.json())}};
+  Json json = {{"space", or_null(network.space)},
+               {"indices", or_null(network.indices)},
+               {"resolution", resolution},
+               {"params", static_cast<long>(counts.params())},
+               {"macs", static_cast<long>(counts.macs)},
+               {"cost_ms", latency(alone, resolution)},
+               {"layers", layers},
+               {"network", Json::parse(alone.json())}};
+  if (network.preprocess) json["preprocess"] = describe(*network.preprocess);
+  return json;
 }
 
 }  // namespace tunas::tools

@@ -5,11 +5,14 @@
 //   space, indices   where the network was chosen from (null: a network by itself)
 //   resolution, params, macs, cost_ms (null: in no latency table), layers
 //   network          the network, as a space with one point: all that training needs
+//   preprocess       how a training showed it its images (tools/preprocess.h); absent: as published
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/preprocess.h"
 #include "search/arch.h"
 #include "search/family.h"
 #include "tools/config.h"
@@ -43,6 +46,7 @@ struct Network {
   search::Space alone;  // one point
   std::string space;    // name of the space it was chosen from; empty: none
   std::string indices;  // its place there
+  std::optional<Preprocess> preprocess = {};
   /// Whether it came from a file, or is a reference network that weights may fit to themselves.
   search::Origin origin = search::Origin::file;
 };

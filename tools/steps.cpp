@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "engine/schedule.h"
-#include "tools/recipes.h"
 #include "tools/selection.h"
 
 namespace tunas::tools {
@@ -30,10 +29,14 @@ int default_shards(int batch, int least) {
 
 }  // namespace
 
-std::vector<Option> step_options() {
+std::vector<Option> step_options(const Recipes& recipes) {
+  std::vector<std::string> names;
+  for (const NamedRecipe& recipe : recipes.all) names.push_back(recipe.name);
   return {{.name = "recipe",
-           .help = "numbers that belong together (default: small under 100000 published steps)",
-           .choices = {"published", "small"}},
+           .help = "numbers that belong together (default: small under 100000 published steps, "
+                   "else " +
+                   names.front() + ")",
+           .choices = names},
           {.name = "epochs",
            .type = Type::number,
            .fallback = "90",
@@ -67,13 +70,15 @@ std::string Steps::text() const {
                      per_shard(), epochs, recipe);
 }
 
-Steps plan_steps(Config& config, const Recipe& small, int small_shards, std::int64_t examples) {
-  config.settle("recipe", count_steps(config, examples) < kSmallBelow ? "small" : "published");
-  if (config.text("recipe") == "small") config.apply("small", small);
-
-  const int least_shards = config.text("recipe") == "small" ? small_shards : 1;
+Steps plan_steps(Config& config, const Recipes& recipes, std::int64_t examples) {
+  const bool few = count_steps(config, examples) < kSmallBelow;
+  config.settle("recipe", few ? "small" : recipes.all.front().name);
   Steps steps;
   steps.recipe = config.text("recipe");
+  for (const NamedRecipe& recipe : recipes.all) {
+    if (recipe.name == steps.recipe) config.apply(recipe.name, recipe.values);
+  }
+  const int least_shards = steps.recipe == "small" ? recipes.small_shards : 1;
   steps.batch = static_cast<int>(config.integer("batch-size"));
   config.settle("shards", std::to_string(default_shards(steps.batch, least_shards)));
   steps.shards = static_cast<int>(config.integer("shards"));

@@ -6,11 +6,12 @@
 #include <vector>
 
 #include "tools/config.h"
+#include "tools/recipes.h"
 
 namespace tunas::tools {
 
 /// --recipe, --epochs, --steps, --batch-size, --shards, --lr, --seed.
-std::vector<Option> step_options();
+std::vector<Option> step_options(const Recipes& recipes);
 
 struct Steps {
   std::int64_t steps = 0;
@@ -26,8 +27,7 @@ struct Steps {
   std::string text() const;
 };
 
-/// Chooses the recipe, puts its numbers into `config` and reads the values for `examples` images;
-/// `small_shards` is the least default number of shards under `small`.
-Steps plan_steps(Config& config, const Recipe& small, int small_shards, std::int64_t examples);
+/// Chooses the recipe, puts its numbers into `config` and reads the values for `examples` images.
+Steps plan_steps(Config& config, const Recipes& recipes, std::int64_t examples);
 
 }  // namespace tunas::tools

@@ -16,12 +16,14 @@ struct Update {
   RmsProp rms;
   Sgd plain;
   Add sum;
+  Average mean;
 
   explicit Update(const Problem& p) : grad(p.size), w(p.size), ms(p.size), mom(p.size) {
     const auto floats = static_cast<std::size_t>(p.size);
     rms = {floats, grad.get(), w.get(), ms.get(), mom.get()};
     plain = {floats, grad.get(), w.get(), mom.get()};
     sum = {floats, w.get(), grad.get()};
+    mean = {floats, w.get(), grad.get()};
     rms.momentum = plain.momentum = 1;
   }
 };
@@ -32,9 +34,11 @@ void add(const Bench& bench) {
     bench.add("", &Update::rms, rms_prop);
   } else if (op == "sgd") {
     bench.add("", &Update::plain, sgd);
-  } else {
-    require(op == "add", "update_bench: '", op, "' is not rms_prop, sgd or add");
+  } else if (op == "add") {
     bench.add("", &Update::sum, kernels::add);
+  } else {
+    require(op == "average", "update_bench: '", op, "' is not rms_prop, sgd, add or average");
+    bench.add("", &Update::mean, average);
   }
 }
 
@@ -50,6 +54,7 @@ int main(int argc, char** argv) {
                                 "sgd size=60000000",
                                 "add size=5484313",
                                 "add size=60000000",
+                                "average size=5484313",
                             },
                             tunas::bench::add);
 }

@@ -305,7 +305,7 @@ TEST(CudaSoftmax, GradientMayLieOverLogitsOfItsType) {
   EXPECT_THROW(kernels::cuda::softmax_xent(gpu(), args), Error);
 }
 
-TEST(CudaUpdate, RmsPropSgdAndAdd) {
+TEST(CudaUpdate, RmsPropSgdAddAndAverage) {
   for (const int size : {1, 7, 4096, 100003}) {
     const Field grad = Field::channels(size, 1);
     Field w = Field::channels(size, 2), ms = Field::channels(size, 3, 0.5, 1),
@@ -355,6 +355,11 @@ TEST(CudaUpdate, RmsPropSgdAndAdd) {
     kernels::cuda::add(gpu(), {static_cast<std::size_t>(size), w.f32(), grad.f32()});
     for (int i = 0; i < size; ++i) want_w[i] = w.values[i] + grad.values[i];
     expect_near(w, want_w, 1e-6, "add");
+
+    w.upload();
+    kernels::cuda::average(gpu(), {static_cast<std::size_t>(size), grad.f32(), w.f32(), 0.7f});
+    for (int i = 0; i < size; ++i) want_w[i] = 0.7 * w.values[i] + 0.3 * grad.values[i];
+    expect_near(w, want_w, 1e-6, "average");
   }
 }
 

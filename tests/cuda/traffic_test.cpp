@@ -231,6 +231,7 @@ TEST(CudaTraffic, Updates) {
   kernels::Sgd sgd{count, grad.f32(), w.f32(), mom.f32()};
   hold("sgd", kernels::cuda::sgd, sgd);
   hold("add", kernels::cuda::add, {count, w.f32(), grad.f32()});
+  hold("average", kernels::cuda::average, {count, grad.f32(), w.f32()});
   // The shadow is not part of the declared floor: 2 bytes a parameter beside 28 and 20.
   rms.shadow = sgd.shadow = shadow.tensor().data;
   hold("rms_prop with shadow", kernels::cuda::rms_prop, rms);

@@ -78,6 +78,33 @@ TEST(EvaluationView, IsTorchvisionsResizeAndCentreCrop) {
   EXPECT_THROW(evaluation_view({1, 9'000'000}, preprocess, 64), Error);
 }
 
+// Against what RandomResizedCrop.get_params says of itself: the area is uniform, and so is the
+// logarithm of the aspect, where neither is cut off by the image.
+TEST(RandomView, TorchvisionsLaw) {
+  CropRule rule;
+  rule.law = CropLaw::torchvision;
+  rule.max_area = 0.5;
+  const Size image = {500, 400};
+  double area = 0, aspect = 0, small = 0, tall = 0;
+  constexpr int kDraws = 20'000;
+  for (int i = 0; i < kDraws; ++i) {
+    const Region crop = random_view(image, rule, {3, 0, i}).region;
+    ASSERT_TRUE(crop.y >= 0 && crop.y + crop.h <= 500 && crop.x >= 0 && crop.x + crop.w <= 400);
+    const double share = 1.0 * crop.h * crop.w / (500 * 400), ratio = 1.0 * crop.w / crop.h;
+    area += share;
+    aspect += std::log(ratio);
+    small += share < (0.08 + 0.5) / 2;
+    tall += ratio < 1;
+  }
+  EXPECT_NEAR(area / kDraws, (0.08 + 0.5) / 2, 0.003);
+  EXPECT_NEAR(small / kDraws, 0.5, 0.015);
+  EXPECT_NEAR(aspect / kDraws, 0, 0.004);
+  EXPECT_NEAR(tall / kDraws, 0.5, 0.015);
+  // A strip has the largest central crop of aspect 4/3 or 3/4.
+  EXPECT_EQ(random_view({60, 4000}, rule, {1, 0, 0}).region, (Region{0, 1960, 60, 80}));
+  EXPECT_EQ(random_view({4000, 60}, rule, {1, 0, 0}).region, (Region{1960, 0, 80, 60}));
+}
+
 TEST(RandomView, FallsBackToTheCentre) {
   // No crop fits a strip; the only crop of one pixel is the whole image.
   EXPECT_EQ(random_view({60, 4000}, {}, {1, 0, 0}).region, central_crop({60, 4000}));

@@ -26,6 +26,12 @@ TEST(Schedule, LengthZeroMeansNoWarmup) {
   EXPECT_EQ(linear_decay(0, 0), 0);
 }
 
+TEST(Schedule, StaircaseFallsOnceAnEpoch) {
+  const Staircase rate = {2, 0.5, 2.5};  // epochs end within a step
+  const double want[] = {2, 2, 2, 1, 1, 0.5, 0.5, 0.5, 0.25};
+  for (int step = 0; step < 9; ++step) EXPECT_EQ(rate.at(step), want[step]) << step;
+}
+
 TEST(Schedule, ExponentialIsZeroThenGrowsTenfold) {
   const DelayedExponential curve{.base = 0.5, .delay = 10, .steps = 30};
   EXPECT_EQ(curve.at(9), 0);

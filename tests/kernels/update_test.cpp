@@ -148,6 +148,22 @@ TEST(Update, ShardMeanAddsInOrder) {
   EXPECT_EQ(mean.values(), (Values{3, 5, 4}));
 }
 
+TEST(Update, AverageFollowsTheValue) {
+  for (const int threads : {1, 3}) {
+    Cpu cpu(threads);
+    constexpr int kSize = 40'003;
+    const Guarded value(kSize), mean(Values(kSize, 2));
+    for (int i = 0; i < kSize; ++i) value.data()[i] = static_cast<float>(i % 100);
+    for (int step = 0; step < 2; ++step) {
+      kernels::average(cpu.stream(), {kSize, value.data(), mean.data(), 0.75f});
+    }
+    const double kept = 0.75 * 0.75;
+    for (int i = 0; i < kSize; ++i) {
+      ASSERT_NEAR(mean.data()[i], 2 * kept + i % 100 * (1 - kept), 1e-4) << i;
+    }
+  }
+}
+
 TEST(Update, NothingToDo) {
   Cpu cpu;
   EXPECT_NO_THROW(kernels::rms_prop(cpu.stream(), RmsProp{}));
@@ -165,6 +181,9 @@ TEST(Update, DryStreamAddsTheFloor) {
   EXPECT_EQ(dry_cost(rms, kernels::rms_prop).bytes(), 7 * 4000);
   EXPECT_EQ(dry_cost(sgd, kernels::sgd).bytes(), 5 * 4000);
   EXPECT_EQ(dry_cost(add, kernels::add).bytes(), 3 * 4000);
+  kernels::Average average;
+  average.size = 1000;
+  EXPECT_EQ(dry_cost(average, kernels::average).bytes(), 3 * 4000);
 }
 
 TEST(UpdateGolden, RmsPropTrace) {

@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <new>
 
@@ -185,6 +187,78 @@ TEST(Network, TrainingLowersTheLoss) {
   EXPECT_GT(last.top1, 12);
   network.score(data.batch, plan, engine::Pass::evaluate);
   EXPECT_GT(network.wait().back().top1, 12) << "running averages follow";
+}
+
+TEST(Network, AveragesFollowTheWeightsAndMayTakeTheirPlace) {
+  const Space space = Space::named("mobilenet_v2").scaled(0.25).small_images();
+  engine::Device device = engine::Device::cpu(1);
+  NetworkConfig config = small_config(16, 4);
+  config.supernet.running_averages = true;
+  config.average = 0.75;
+  Network network(device, space, config);
+  const SyntheticBatch data(4, 16, space.classes);
+  const Plan plan = network.supernet().plan(Arch::largest(space));
+  const auto values = [&] {
+    std::vector<float> all;
+    for (const engine::Param& param : network.params().params()) {
+      const std::vector<float> some = network.params().read(param);
+      all.insert(all.end(), some.begin(), some.end());
+    }
+    return all;
+  };
+  std::vector<float> mean;
+  for (std::uint32_t step = 0; step < 4; ++step) {
+    network.train_shard(data.batch, plan, step, 0);
+    network.update(0.1);
+    const std::vector<float> now = values();
+    if (step == 0) mean = now;
+    for (std::size_t i = 0; i < mean.size(); ++i) mean[i] += 0.25f * (now[i] - mean[i]);
+  }
+  const std::vector<float> last = values();
+  network.exchange_averages();
+  const std::vector<float> averages = values();
+  double difference = 0, moved = 0;
+  for (std::size_t i = 0; i < mean.size(); ++i) {
+    difference = std::max(difference, std::abs(1.0 * averages[i] - mean[i]));
+    moved = std::max(moved, std::abs(1.0 * averages[i] - last[i]));
+  }
+  EXPECT_LT(difference, 1e-5);
+  EXPECT_GT(moved, 1e-3);
+  network.exchange_averages();
+  EXPECT_EQ(values(), last);
+}
+
+TEST(Network, KeepsTheLogitsOfScoresWhereAsked) {
+  const Space space = Space::named("mobilenet_v2").scaled(0.25).small_images();
+  engine::Device device = engine::Device::cpu(1);
+  NetworkConfig config = small_config(16, 4);
+  config.supernet.running_averages = true;
+  config.logits = NetworkConfig::Logits::keep;
+  Network network(device, space, config);
+  const SyntheticBatch first(4, 16, space.classes), second(3, 16, space.classes);
+  const Plan plan = network.supernet().plan(Arch::largest(space));
+  network.score(first.batch, plan, engine::Pass::evaluate);
+  network.score(second.batch, plan, engine::Pass::evaluate);
+  const std::vector<Outcome> outcomes = network.wait();
+  ASSERT_EQ(outcomes.size(), 2u);
+  const SyntheticBatch* batches[] = {&first, &second};
+  for (int b = 0; b < 2; ++b) {
+    const std::vector<float>& logits = outcomes[b].logits;
+    const auto row = static_cast<std::size_t>(network.logit_row());
+    ASSERT_EQ(row, 1008u);
+    ASSERT_EQ(logits.size(), row * batches[b]->batch.labels.size());
+    double loss = 0;  // without the smoothing of the configuration
+    for (std::size_t n = 0; n < batches[b]->batch.labels.size(); ++n) {
+      const float* all = &logits[n * row];
+      const double most = *std::max_element(all, all + space.classes);
+      double sum = 0;
+      for (int c = 0; c < space.classes; ++c) sum += std::exp(all[c] - most);
+      loss += std::log(sum) + most - all[batches[b]->batch.labels[n]];
+    }
+    EXPECT_NEAR(loss / batches[b]->batch.labels.size(), outcomes[b].loss, 1e-3);
+  }
+  const SyntheticBatch large(9, 16, space.classes);
+  EXPECT_THROW(network.score(large.batch, plan, engine::Pass::evaluate), Error);
 }
 
 TEST(Network, NamesTheBatchThatFits) {

@@ -160,6 +160,47 @@ TEST_F(RunsTest, RunningAveragesRememberAsTold) {
   EXPECT_EQ(config["bn_momentum"], Json({{"value", 0.9}, {"from", "recipe small"}}));
 }
 
+TEST_F(RunsTest, TrainsAsTorchvisionDoes) {
+  const std::string train =
+      "train --arch mobilenet_v2 --width 0.25 --resolution 16 --small-images "
+      "--data synthetic:24x24x80 --recipe torchvision-sgd --batch-size 16 --shards 2 --steps 9 ";
+  const Result result = run(train + "--ema 0.5 --json --out " + path("run"));
+  ASSERT_EQ(result.code, 0) << result.err;
+  const std::vector<Json> steps = lines("run/metrics.jsonl");
+  ASSERT_EQ(steps.size(), 10u);
+  // 72 images are 4.5 steps an epoch; the rate is one of 16 images.
+  EXPECT_NEAR(steps[4]["lr"], 0.045 / 16, 1e-9);
+  EXPECT_NEAR(steps[5]["lr"], 0.045 / 16 * 0.98, 1e-9);
+  const Json config = Json::parse(text("run/config.json"));
+  EXPECT_EQ(config["optimizer"], Json({{"value", "sgd"}, {"from", "recipe torchvision-sgd"}}));
+  EXPECT_EQ(config["weight_decay"]["value"], 4e-5);
+  EXPECT_EQ(config["dropout"]["value"], 0.2);
+  EXPECT_EQ(Json::parse(text("run/arch.json"))["preprocess"],
+            Json::parse(R"({"resize": 18, "interpolation": "bilinear",
+                            "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]})"));
+  EXPECT_NE(text("run/weights.safetensors"), text("run/weights_last.safetensors"));
+  ASSERT_EQ(run(train + "--out " + path("plain")).code, 0);
+  EXPECT_EQ(text("plain/weights.safetensors"), text("run/weights_last.safetensors"))
+      << "averages change nothing but what is scored";
+  EXPECT_FALSE(fs::exists(path("plain/weights_last.safetensors")));
+}
+
+TEST_F(RunsTest, RecipesSayWhatIsPublished) {
+  const Result result =
+      run("train --arch mobilenet_v3_large --width 0.25 --resolution 16 --data synthetic:8x8x40 "
+          "--recipe tunas-360 --batch-size 8 --steps 1 --out " +
+          path("run"));
+  ASSERT_EQ(result.code, 0) << result.err;
+  const Json config = Json::parse(text("run/config.json"));
+  EXPECT_EQ(config["weight_decay"]["value"], 3e-5);
+  EXPECT_EQ(config["label_smoothing"]["value"], 0.1);
+  EXPECT_EQ(config["bn_momentum"]["value"], 0.99);
+  EXPECT_EQ(config["warmup"]["value"], 0.025);
+  EXPECT_EQ(config["ema"]["value"], 0.0);
+  EXPECT_EQ(config["min_area"]["value"], 0.08);
+  EXPECT_EQ(run("train --recipe published").code, 2);
+}
+
 TEST_F(RunsTest, NothingDependsOnThreadsOrWorkers) {
   for (const char* n : {"1", "3"}) {
     const std::string name = std::string("run") + n;

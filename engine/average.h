@@ -1,0 +1,37 @@
+// WeightAverage: exponential moving averages of the parameters and of the running averages of
+// normalisation, kept beside the store for evaluation (formula: kernels/update.h). As torchvision's
+// ExponentialMovingAverage: a copy after the first step, moving after every later one.
+#pragma once
+
+#include <cstddef>
+
+#include "engine/param.h"
+
+namespace tunas::engine {
+
+class WeightAverage {
+ public:
+  WeightAverage() = default;  // none
+  /// None where decay is 0. `store` has its memory, but not its weights yet.
+  WeightAverage(const ParamStore& store, double decay);
+
+  static std::size_t bytes(const ParamStore& store) {
+    return (store.size() + store.running_size()) * sizeof(float);
+  }
+  bool on() const { return decay_ > 0; }
+
+  /// After an update.
+  void follow(const ParamStore& store);
+  /// The store gets the averages and they what the store had; twice restores both.
+  void exchange(ParamStore& store);
+
+ private:
+  float* averages(const Weight& w) const;
+
+  double decay_ = 0;
+  bool started_ = false;
+  std::size_t size_ = 0;
+  Memory memory_;  // [masters | running averages]
+};
+
+}  // namespace tunas::engine
