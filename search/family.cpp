@@ -14,22 +14,22 @@ using engine::Safetensors;
 using Metadata = std::map<std::string, std::string>;
 
 constexpr ImageFacts timm_images() { return {.interpolation = Resample::bicubic}; }
-constexpr ImageFacts torchvision_images(int resize) { return {.resize = resize}; }
 
-// torchvision: docs.pytorch.org/vision/stable/models, the transforms of the first weights (read off
-// torchvision 0.14: ImageClassification presets; those of IMAGENET1K_V2 resize to 232), and
-// models/mobilenetv2.py, mobilenetv3.py (norm_layer eps 0.001), mnasnet.py. timm: pretrained_cfg of
-// timm 0.9.16 (crop_pct 0.875), whose BatchNorm2d keep PyTorch's epsilon. ProxylessNAS and
+// torchvision: docs.pytorch.org/vision/stable/models, transforms of the IMAGENET1K_V1 weights (also
+// of torchvision 0.14: resize_size 256, crop_size 224, bilinear); IMAGENET1K_V2 of the first two
+// have the same names and 232, which their file must say (resize). models/mobilenetv2.py,
+// mnasnet.py (PyTorch's epsilon), mobilenetv3.py (norm_layer eps 0.001). timm: pretrained_cfg of
+// timm 0.9.16 (bicubic, crop_pct 0.875: 256), BatchNorm2d with PyTorch's epsilon. ProxylessNAS and
 // once-for-all: networks/proxyless_nets.py and mobilenet_v3.py (bn_param), eval_ofa_net.py (Resize
-// to 1/0.875, bilinear).
+// to 1 / 0.875).
 constexpr Family kFamilies[] = {
     {"torchvision/mobilenet_v2", Scheme::torchvision_v2, "mobilenet_v2", Padding::symmetric, 1e-5,
-     Act::relu6, Act::hard_sigmoid, torchvision_images(256), "MobileNet_V2_Weights.IMAGENET1K_V1"},
+     Act::relu6, Act::hard_sigmoid, ImageFacts{}, "MobileNet_V2_Weights.IMAGENET1K_V1"},
     {"torchvision/mobilenet_v3_large", Scheme::torchvision_v3, "mobilenet_v3_large",
-     Padding::symmetric, 1e-3, Act::relu, Act::hard_sigmoid, torchvision_images(256),
+     Padding::symmetric, 1e-3, Act::relu, Act::hard_sigmoid, ImageFacts{},
      "MobileNet_V3_Large_Weights.IMAGENET1K_V1"},
     {"torchvision/mnasnet1_0", Scheme::torchvision_mnasnet, "mnasnet_b1", Padding::symmetric, 1e-5,
-     Act::relu, Act::hard_sigmoid, torchvision_images(256), "MNASNet1_0_Weights.IMAGENET1K_V1"},
+     Act::relu, Act::hard_sigmoid, ImageFacts{}, "MNASNet1_0_Weights.IMAGENET1K_V1"},
     {"timm/mobilenetv2_100", Scheme::timm, "mobilenet_v2", Padding::symmetric, 1e-5, Act::relu6,
      Act::hard_sigmoid, timm_images(), "pretrained_cfg of mobilenetv2_100.ra_in1k"},
     {"timm/mobilenetv3_large_100", Scheme::timm, "mobilenet_v3_large", Padding::symmetric, 1e-5,
@@ -250,10 +250,11 @@ Space fitted(const Space& network, Origin origin, const Safetensors& weights) {
   if (!whole) return space;
   for (Block& block : space.blocks) {
     for (Layer& layer : block.layers) {
-      if (layer.act == Act::relu) layer.act = family->relu;
-      layer.gate = layer.kind == LayerKind::bottleneck && layer.squeeze_excite.back() == 1
-                       ? family->gate
-                       : layer.gate;
+      const bool mobile = layer.kind == LayerKind::bottleneck || layer.kind == LayerKind::separable;
+      const bool acts = mobile || layer.kind == LayerKind::activation;
+      if (acts && layer.act == Act::relu) layer.act = family->relu;
+      const bool gated = layer.kind == LayerKind::bottleneck && layer.squeeze_excite.back() == 1;
+      if (gated) layer.gate = family->gate;
     }
   }
   return space;

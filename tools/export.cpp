@@ -6,6 +6,7 @@
 
 #include "search/foreign_weights.h"
 #include "search/network_onnx.h"
+#include "tools/preprocess.h"
 #include "tools/selection.h"
 #include "tools/terminal.h"
 
@@ -17,27 +18,37 @@ using search::Scheme;
 using Metadata = std::map<std::string, std::string>;
 
 /// What the program that runs the file has to do to its images.
-Metadata preprocessing(const std::optional<search::Family>& family, int resolution) {
-  Metadata metadata = {{"input", "float32 [batch][3][height][width], RGB, (x / 255 - mean) / std"}};
-  if (!family) {
-    const Normalization usual;
-    const auto three = [](const float(&x)[3]) {
-      return fmt::format("{:.3f},{:.3f},{:.3f}", x[0] / 255, x[1] / 255, x[2] / 255);
-    };
-    metadata["mean"] = three(usual.mean);
-    metadata["std"] = three(usual.std);
-    metadata["crop"] = "the central square of 0.875 of the shorter side, resized to the input";
-    metadata["interpolation"] =
-        "bicubic, TensorFlow's legacy (no half-pixel centres, no antialias)";
-    return metadata;
+Metadata preprocessing(const Preprocess& preprocess, int resolution) {
+  const nlohmann::ordered_json facts = describe(preprocess);
+  const auto three = [&](const char* key) {
+    return fmt::format("{},{},{}", facts[key][0].dump(), facts[key][1].dump(),
+                       facts[key][2].dump());
+  };
+  Metadata metadata = {
+      {"input", "float32 [batch][3][height][width], RGB, (x / 255 - mean) / std"},
+      {"resolution", std::to_string(resolution)},
+      {"interpolation", facts["interpolation"].get<std::string>()},
+      {"mean", three("mean")},
+      {"std", three("std")},
+      {"crop", "the central square of 0.875 of the shorter side, resized to resolution"}};
+  if (preprocess.resize > 0) {
+    metadata["resize"] = std::to_string(preprocess.resize);
+    metadata["crop"] = "the shorter side resized to resize, then the central square of resolution";
   }
-  search::Family known = *family;
-  known.images = search::at_resolution(known.images, resolution);
-  for (const auto& [key, value] : search::metadata_of(known)) metadata[key] = value;
-  metadata["crop"] = "the shorter side resized to `resize`, then the central square";
-  metadata.erase("bn_eps");  // folded in, and the padding is explicit
-  metadata.erase("padding");
   return metadata;
+}
+
+/// As tunas eval shows the network its images: as arch.json says, or the weights, or as published.
+Preprocess preprocess_of(const Network& network, const std::optional<search::Family>& family,
+                         double larger) {
+  Preprocess preprocess;
+  if (network.preprocess) {
+    preprocess = *network.preprocess;
+  } else if (family) {
+    preprocess = search::preprocess_of(family->images);
+  }
+  preprocess.resize = static_cast<int>(preprocess.resize * larger);
+  return preprocess;
 }
 
 Scheme scheme_of(const Config& config, const search::Space& alone) {
@@ -96,16 +107,19 @@ Exit run(const Config& config) {
   const std::string file = config.text("weights");
   const Safetensors weights(file);
   const Network network = variant(open_network(config.text("arch")), config);
+  const std::optional<search::Family> known = search::family_of(weights);
   search::Space alone = search::fitted(network.alone, network.origin, weights);
+  const double larger = static_cast<double>(resolution(config, alone)) / alone.resolution;
   alone.resolution = resolution(config, alone);
   const engine::Device device = engine::Device::cpu(1);
   search::Model model(device, alone);
   search::load_weights_any(model.params, alone, file);
   open_log();
-  const std::optional<search::Family> known = search::family_of(weights);
   if (config.has("onnx")) {
-    search::write_onnx({alone, model.params, preprocessing(known, alone.resolution), TUNAS_VERSION},
-                       config.text("onnx"));
+    const Preprocess preprocess = preprocess_of(network, known, larger);
+    search::write_onnx(
+        {alone, model.params, preprocessing(preprocess, alone.resolution), TUNAS_VERSION},
+        config.text("onnx"));
   }
   if (config.has("safetensors")) write_safetensors(config, model, alone, known);
   return Exit::ok;

@@ -79,6 +79,7 @@ Exit run(const Config& config) {
   network.alone = search::fitted(network.alone, network.origin, weights);
   network.alone.resolution = resolution(config, network.alone);
   const search::Family family = search::with_facts_of(*known, network.alone);
+  network.preprocess = search::preprocess_of(family.images);
   const Place place = Place::of(config);
 
   const engine::Device device = engine::Device::cpu(1);

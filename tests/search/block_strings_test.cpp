@@ -54,7 +54,7 @@ Space reference(const char* name, Act relu) {
 }
 
 /// The acts of layers that have none are of no account, nor is what widths are rounded to where all
-/// are given.
+/// are given; how the network was trained is not in the strings.
 Space plain(Space net) {
   for (Block& block : net.blocks) {
     for (Layer& layer : block.layers) {
@@ -65,6 +65,7 @@ Space plain(Space net) {
   }
   net.name = "";
   net.divisor = 8;
+  net.weight_decay = 0;
   return net;
 }
 

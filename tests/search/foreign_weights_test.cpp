@@ -113,6 +113,7 @@ TEST_F(ForeignWeights, EveryKnownNetworkComputesWhatPyTorchComputes) {
     EXPECT_EQ(name.rfind(family_of(Safetensors(file)).value().name, 0), 0u) << name;
     const Space space = network_of(model, file);
     EXPECT_EQ(space.classes, 24);
+    EXPECT_EQ(Space::parse(space.json(), name), space) << "it can be kept in a file";
     const FormulaImages images(space.resolution, {1, 2});
     const auto network = evaluation_network(device_, space, images);
     const WeightsReport report = load_weights_any(*network, file);

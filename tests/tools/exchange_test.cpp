@@ -56,6 +56,8 @@ TEST_F(ExchangeTest, ImportedWeightsComeWithTheirNetwork) {
   EXPECT_EQ(report["classes"], 24);
   EXPECT_EQ(report["read"], 312 - 46);
   EXPECT_EQ(report["unneeded"].size(), 46u);
+  EXPECT_EQ(json("net/arch.json")["preprocess"]["resize"], 256);
+  EXPECT_EQ(json("net/arch.json")["preprocess"]["interpolation"], "bilinear");
   const Json network = json("net/arch.json")["network"];
   EXPECT_EQ(network["padding"], "symmetric");
   EXPECT_EQ(network["classes"], 24);
