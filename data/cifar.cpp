@@ -45,7 +45,8 @@ std::vector<std::int32_t> parse_cifar10(ByteSpan bytes, const std::string& path)
 
 Records open_cifar10(const std::string& folder, Split split) {
   const std::string below = folder + "/cifar-10-batches-bin";
-  const std::string& place = std::filesystem::is_directory(below) ? below : folder;
+  std::error_code error;
+  const std::string& place = std::filesystem::is_directory(below, error) ? below : folder;
   std::vector<std::string> names = {"test_batch.bin"};
   if (split == Split::train) {
     names.clear();
@@ -56,7 +57,7 @@ Records open_cifar10(const std::string& folder, Split split) {
   records.spec = "cifar10:" + folder;
   for (const std::string& name : names) {
     const std::string path = place + "/" + name;
-    if (!std::filesystem::exists(path)) {
+    if (!std::filesystem::exists(path, error)) {
       fail(Exit::data, path, ": not found; unpack cifar-10-binary.tar.gz and name its folder");
     }
     batches->files.push_back(std::make_unique<MappedFile>(path));

@@ -35,6 +35,11 @@ FileKind kind_of(const std::string& name) {
   return FileKind::other;
 }
 
+bool is_file(const fs::path& path) {
+  std::error_code error;
+  return fs::is_regular_file(path, error);
+}
+
 struct Listing {
   std::vector<std::string> folders, images;  // names, sorted
 };
@@ -176,10 +181,11 @@ std::int32_t label_of(const ImageLabels& labels, const std::string& name, const 
 
 /// The file of labels of a folder, or of its parent.
 std::string find_labels(const std::string& folder) {
-  const fs::path whole = fs::weakly_canonical(folder);
+  std::error_code error;
+  const fs::path whole = fs::weakly_canonical(folder, error);
   for (const fs::path& place : {whole, whole.parent_path()}) {
     for (const char* name : kLabelFiles) {
-      if (fs::is_regular_file(place / name)) return (place / name).string();
+      if (is_file(place / name)) return (place / name).string();
     }
   }
   std::string list;
@@ -192,9 +198,8 @@ std::string find_labels(const std::string& folder) {
 Records open_flat(const std::string& folder, const std::vector<std::string>& images,
                   const std::string& file) {
   const fs::path map = fs::path(file).parent_path() / "map_clsloc.txt";
-  const ImageLabels labels =
-      parse_labels(engine::read_file(file),
-                   fs::is_regular_file(map) ? engine::read_file(map.string()) : "", file);
+  const ImageLabels labels = parse_labels(
+      engine::read_file(file), is_file(map) ? engine::read_file(map.string()) : "", file);
   const auto names = std::make_shared<Names>();
   std::vector<std::int32_t> of;
   for (const std::string& name : images) {

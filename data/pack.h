@@ -74,6 +74,7 @@ class PackWriter {
   /// `provenance` is JSON.
   void commit(const std::string& provenance);
 
+  /// Written so far; after commit() the size of the file.
   std::uint64_t bytes() const { return end_; }
 
  private:

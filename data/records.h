@@ -19,6 +19,7 @@
 
 namespace tunas::data {
 
+/// The specs above, for messages and help.
 inline constexpr const char* kSpecs =
     "folder:DIR, tar:GLOB, tfrecord:GLOB, pack:FILE, cifar10:DIR, fashion-mnist[:DIR], "
     "synthetic:WxHxN";

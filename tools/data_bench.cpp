@@ -76,12 +76,12 @@ Exit run(const Config& config) {
                             {"pixel_megabytes_per_second", megabytes},
                             {"seconds", rate.seconds},
                             {"skipped", rate.skipped}});
-    if (!json)
-      std::fputs(fmt::format("{:>7} {:>10.1f} {:>16.1f}\n", workers, speed, megabytes).c_str(),
-                 stdout);
+    if (json) continue;
+    const std::string line = fmt::format("{:>7} {:>10.1f} {:>16.1f}\n", workers, speed, megabytes);
+    std::fputs(line.c_str(), stdout);
     std::fflush(stdout);
   }
-  if (json) std::fputs((all.dump(2) + "\n").c_str(), stdout);
+  if (json) std::fputs(report_text(all).c_str(), stdout);
   return interrupted() ? Exit::interrupted : Exit::ok;
 }
 

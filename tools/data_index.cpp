@@ -84,7 +84,7 @@ Json json(const Indexed& indexed) {
 
 Exit run(const Config& config) {
   const Indexed indexed = index(config);
-  std::fputs((config.flag("json") ? json(indexed).dump(2) + "\n" : describe(indexed)).c_str(),
+  std::fputs((config.flag("json") ? report_text(json(indexed)) : describe(indexed)).c_str(),
              stdout);
   return Exit::ok;
 }

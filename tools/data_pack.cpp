@@ -89,7 +89,9 @@ std::string provenance(const Config& config, std::int64_t left_out) {
 
 Exit run(const Config& config) {
   const std::string out = config.text("out");
-  require(!std::filesystem::exists(out), out, ": exists; remove it, or write to another --out");
+  std::error_code error;
+  require(!std::filesystem::exists(out, error), out,
+          ": exists; remove it, or write to another --out");
   const data::Records records = open_records(config);
   const Payload payload = payload_of(config, records);
   const PackOrder order(config, records.size());
@@ -127,7 +129,7 @@ Exit run(const Config& config) {
   in_order(work);
   if (packed == 0) fail(Exit::data, records.spec, ": none of its images can be decoded");
   pack.commit(provenance(config, left_out));
-  const std::uint64_t bytes = std::filesystem::file_size(out);
+  const std::uint64_t bytes = pack.bytes();
   std::fputs(
       (config.flag("json")
            ? Json({{"images", packed}, {"left_out", left_out}, {"bytes", bytes}}).dump(2) + "\n"

@@ -216,7 +216,7 @@ Exit run(const Config& config) {
   in_order(work);
   if (interrupted()) return Exit::interrupted;
   const Json all = stats.json(records, look);
-  std::fputs((config.flag("json") ? all.dump(2) + "\n" : text(all)).c_str(), stdout);
+  std::fputs((config.flag("json") ? report_text(all) : text(all)).c_str(), stdout);
   return Exit::ok;
 }
 

@@ -45,6 +45,10 @@ data::Records open_records(const Config& config) {
   return data::open_records(config.text("data"), split_of(config));
 }
 
+std::string report_text(const nlohmann::ordered_json& report) {
+  return report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
 namespace {
 
 class Crew {

@@ -23,6 +23,9 @@ int all_workers(const Config& config);
 data::Split split_of(const Config& config);
 data::Records open_records(const Config& config);
 
+/// Of a report, for stdout: paths may hold bytes that are no UTF-8.
+std::string report_text(const nlohmann::ordered_json& report);
+
 /// How many results wait to be taken at most; a result lies in slot index % window.
 constexpr int in_order_window(int workers) { return 4 * workers; }
 
