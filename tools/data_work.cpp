@@ -137,7 +137,7 @@ void RecordProgress::done(const std::string& fields) {
   const double seconds = std::chrono::duration<double>(now - since_).count();
   if (seconds < kInterval && done_ < records_) return;
   const auto images = static_cast<double>(done_ - shown_);
-  progress_.step(static_cast<long>(done_), 1, seconds / images, [&] { return fields; });
+  progress_.step(static_cast<long>(done_), 1, {seconds / images}, [&] { return fields; });
   shown_ = done_;
   since_ = now;
 }
