@@ -32,6 +32,7 @@ Exit run(const Config& given) {
   Evaluation options;
   options.batch = static_cast<int>(config.integer("batch-size"));
   options.workers = static_cast<int>(config.integer("workers"));
+  options.on_bad = on_bad_sample(config);
   options.last = config.flag("drop-last") ? LastBatch::drop : LastBatch::keep;
 
   search::TrainConfig settings;
@@ -72,6 +73,7 @@ Verb eval_verb() {
                 {.name = "drop-last",
                  .type = Type::flag,
                  .help = "leave the last, incomplete batch out, as the published evaluation does"},
+                bad_sample_option(),
                 resolution_option(),
                 json_option(),
                 config_option()},

@@ -19,6 +19,7 @@ Scores evaluate(search::Trainer& trainer, const ImageSet& images, const Evaluati
   data::LoaderConfig config = data::evaluation_loader(options.batch);
   config.workers = options.workers;
   config.device = &device;
+  config.on_bad = options.on_bad;
   data::Loader loader(*images.records, images.subset, config);
   SkipLog skips;
   search::Outcome sum;

@@ -13,11 +13,12 @@ struct Evaluation {
   int batch = 256;
   int workers = 1;
   LastBatch last = LastBatch::keep;
+  data::OnBad on_bad = data::OnBad::skip;
 };
 
 struct Scores {
   search::Outcome outcome;
-  std::int64_t skipped = 0;  // images that could not be decoded
+  std::int64_t skipped = 0;  // images that could not be decoded, left out or replaced
 
   /// {"top1", "top5" (fractions), "loss", "count", "skipped"}
   nlohmann::ordered_json json() const;

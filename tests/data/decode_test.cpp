@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "kernels/philox.h"
 #include "tests/data/samples.h"
@@ -14,6 +16,8 @@ namespace {
 using testing::Bytes;
 using testing::JpegKind;
 using testing::make_jpeg;
+using testing::make_png;
+using testing::make_png_header;
 using testing::sentence;
 
 struct Picture {
@@ -22,7 +26,7 @@ struct Picture {
 };
 
 /// All of a JPEG by the shortest use of libjpeg, in the colour space given.
-Picture decode_plainly(std::span<const std::uint8_t> jpeg, J_COLOR_SPACE space) {
+Picture decode_plainly(std::span<const std::uint8_t> jpeg, J_COLOR_SPACE space, int by = 1) {
   jpeg_decompress_struct info = {};
   jpeg_error_mgr errors = {};
   info.err = jpeg_std_error(&errors);
@@ -31,6 +35,7 @@ Picture decode_plainly(std::span<const std::uint8_t> jpeg, J_COLOR_SPACE space) 
   jpeg_mem_src(&info, jpeg.data(), jpeg.size());
   jpeg_read_header(&info, TRUE);
   info.out_color_space = space;
+  info.scale_denom = static_cast<unsigned>(by);
   jpeg_start_decompress(&info);
   const std::size_t stride = static_cast<std::size_t>(info.output_components) * info.output_width;
   Picture picture = {{static_cast<int>(info.output_height), static_cast<int>(info.output_width)},
@@ -100,6 +105,63 @@ TEST(Decode, RegionsAreCutsOfTheWholeImage) {
         }
       }
     }
+  }
+}
+
+/// Every row and every column at which a region can begin or end, against blocks of any height.
+TEST(Decode, WhereverARegionBeginsAndEnds) {
+  struct Sampling {
+    int h, v, chroma_h = 1, chroma_v = 1;
+  };
+  Decoder decoder;
+  for (const Sampling& s : {Sampling{1, 1},
+                            {2, 1},
+                            {1, 2},
+                            {2, 2},
+                            {4, 1},
+                            {1, 4},
+                            {4, 2},
+                            {2, 4},
+                            {3, 1},
+                            {1, 3},
+                            {2, 2, 1, 2},
+                            {2, 2, 2, 1},
+                            {1, 1, 2, 2}}) {
+    for (const bool progressive : {false, true}) {
+      const Bytes jpeg = make_jpeg({.h = 75,
+                                    .w = 85,
+                                    .h_samp = s.h,
+                                    .v_samp = s.v,
+                                    .chroma_h = s.chroma_h,
+                                    .chroma_v = s.chroma_v,
+                                    .progressive = progressive,
+                                    .restart = progressive ? 0 : 2});
+      const Picture whole = decode_plainly(jpeg, JCS_RGB);
+      const auto expect_same = [&](const Region& region) {
+        ASSERT_EQ(decode(decoder, {jpeg}, region), cut(whole, region))
+            << s.h << s.v << s.chroma_h << s.chroma_v << " progressive " << progressive << ": "
+            << region.h << 'x' << region.w << " at " << region.y << ',' << region.x;
+      };
+      for (int y = 0; y < 75; ++y) {
+        expect_same({y, 33, 1, 20});
+        expect_same({y, 0, 75 - y, 85});
+        expect_same({0, 5, y + 1, 3});
+      }
+      for (int x = 0; x < 85; ++x) {
+        expect_same({20, x, 18, 1});
+        expect_same({31, x, 9, 85 - x});
+        expect_same({15, 0, 9, x + 1});
+      }
+    }
+  }
+}
+
+/// A progressive file may stop refining; libjpeg then smooths across blocks.
+TEST(Decode, RegionsOfUnfinishedProgressionsAreCutsOfTheWhole) {
+  Decoder decoder;
+  for (const int scans : {1, 2, 4, 6}) {
+    const Bytes jpeg = make_jpeg({.h = 130, .w = 150, .progressive = true, .scans = scans});
+    expect_regions_of_the_whole(decoder, jpeg, 60, std::to_string(scans) + " scans");
   }
 }
 
@@ -222,7 +284,174 @@ TEST(Decode, RefusesBombs) {
   const Bytes scan(last, scans.end() - 2);
   scans.erase(scans.end() - 2, scans.end());
   for (int i = 0; i < kMaxScans + 10; ++i) scans.insert(scans.end(), scan.begin(), scan.end());
-  EXPECT_FALSE(sentence([&] { decode(decoder, {scans}, {0, 0, 8, 8}); }).empty());
+  EXPECT_EQ(sentence([&] {
+              decode(decoder, {scans}, {0, 0, 8, 8});
+            }),
+            "it has more than 200 scans");
+}
+
+/// The golden file says what made it.
+TEST(Decode, IsPillows) {
+  std::ifstream in(TUNAS_SOURCE_DIR "/tests/golden/decode.json");
+  const auto cases = nlohmann::json::parse(in)["cases"];
+  ASSERT_EQ(cases.size(), 61u);
+  const auto unhex = [](const std::string& text) {
+    Bytes bytes;
+    for (std::size_t i = 0; i + 1 < text.size(); i += 2) {
+      bytes.push_back(static_cast<std::uint8_t>(std::stoi(text.substr(i, 2), nullptr, 16)));
+    }
+    return bytes;
+  };
+  Decoder decoder;
+  for (const auto& c : cases) {
+    const std::string name = c["name"];
+    const Bytes file = unhex(c["file"]);
+    const Picture whole = {{c["h"], c["w"]}, unhex(c["rgb"])};
+    ASSERT_EQ(decoder.open({file}), whole.size) << name;
+    for (std::uint64_t i = 0; i < 8; ++i) {
+      const Region region =
+          i == 0 ? Region{0, 0, whole.size.h, whole.size.w} : random_region(whole.size, i);
+      ASSERT_EQ(decode(decoder, {file}, region), cut(whole, region))
+          << name << ": " << region.h << 'x' << region.w << " at " << region.y << ',' << region.x;
+    }
+  }
+}
+
+/// Damage in a PNG that ends before the region's end is seen, by whose sum it may be.
+TEST(Decode, DamagedPngs) {
+  const Bytes png = make_png({.h = 64, .w = 48});
+  Decoder decoder;
+  const Region all = {0, 0, 64, 48}, upper = {3, 5, 20, 30};
+  const Bytes whole = decode(decoder, {png}, all), part = decode(decoder, {png}, upper);
+  for (std::size_t i = 8; i < png.size() - 16; ++i) {  // but for the end marker
+    Bytes mutant = png;
+    mutant[i] ^= 0x10;
+    EXPECT_FALSE(sentence([&] { decode(decoder, {mutant}, all); }).empty()) << i;
+    EXPECT_LE(decoder.stopped_at(), std::ssize(png));
+    Bytes shorter(png.begin(), png.begin() + static_cast<long>(i));
+    try {
+      EXPECT_EQ(decode(decoder, {shorter}, upper), part) << i;  // the upper rows may be whole
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Exit::data);
+    }
+    try {
+      decode(decoder, {mutant}, upper);
+      EXPECT_EQ(decode(decoder, {mutant}, upper), part) << "a flipped bit passed at " << i;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Exit::data);
+    }
+  }
+  EXPECT_EQ(decode(decoder, {png}, all), whole);
+}
+
+TEST(Decode, OtherFilesAreNamed) {
+  Decoder decoder;
+  const auto refusal = [&](std::string head) {
+    head.resize(40);
+    return sentence([&] { decoder.open({testing::bytes_of(head)}); });
+  };
+  EXPECT_EQ(refusal("GIF89a"), "it is a GIF; JPEG and PNG are read");
+  EXPECT_NE(refusal(std::string("RIFF\1\2\3\4WEBP", 12)).find("WebP"), std::string::npos);
+  EXPECT_NE(refusal("<html>").find("text"), std::string::npos);
+  EXPECT_EQ(refusal("abcd"), "it is neither JPEG nor PNG: it begins with 61 62 63 64");
+  EXPECT_EQ(sentence([&] { decoder.open({Bytes{}}); }), "it is empty");
+  EXPECT_EQ(decoder.stopped_at(), 0);
+}
+
+TEST(Decode, SaysWhereItStopped) {
+  const Bytes jpeg = make_jpeg({.h = 200, .w = 200});
+  Decoder decoder;
+  for (const double share : {0.4, 0.6, 0.8}) {
+    Bytes part = jpeg;
+    const auto size = static_cast<std::size_t>(share * static_cast<double>(jpeg.size()));
+    part.resize(size);
+    sentence([&] { decode(decoder, {part}, {0, 0, 200, 200}); });
+    EXPECT_LE(decoder.stopped_at(), std::ssize(part));
+    EXPECT_GE(decoder.stopped_at(), std::ssize(part) - 400) << "a block row at most";
+    part = jpeg;
+    part[size] = 0xFF;
+    part[size + 1] = 0xD9;  // the end marker
+    sentence([&] { decode(decoder, {part}, {0, 0, 200, 200}); });
+    EXPECT_NEAR(static_cast<double>(decoder.stopped_at()), static_cast<double>(size), 400);
+  }
+}
+
+/// Memory that depends on the file: coefficients of progressive JPEGs, interlaced PNGs.
+TEST(Decode, RefusesWhatNeedsTooMuchMemory) {
+  Decoder decoder;
+  const auto with_size = [](Bytes jpeg, int h, int w) {
+    for (std::size_t i = 0; i + 9 < jpeg.size(); ++i) {
+      if (jpeg[i] == 0xFF && (jpeg[i + 1] == 0xC0 || jpeg[i + 1] == 0xC2)) {
+        const int sides[] = {h >> 8, h & 255, w >> 8, w & 255};
+        for (std::size_t k = 0; k < 4; ++k) jpeg[i + 5 + k] = static_cast<std::uint8_t>(sides[k]);
+        return jpeg;
+      }
+    }
+    return jpeg;
+  };
+  const JpegKind large = {.h_samp = 1, .v_samp = 1, .progressive = true};
+  const Bytes progressive = with_size(make_jpeg(large), 9900, 9900);
+  decoder.open({progressive});
+  Bytes rgb(3);
+  const std::string refusal = sentence([&] { decoder.read({0, 0, 1, 1}, rgb.data()); });
+  EXPECT_NE(refusal.find("256 MiB"), std::string::npos) << refusal;
+  EXPECT_NE(refusal.find("baseline"), std::string::npos) << refusal;
+  const JpegKind plain = {.w = 1500, .h_samp = 1, .v_samp = 1};
+  const Bytes baseline = with_size(make_jpeg(plain), 65000, 1500);  // its first block row suffices
+  decoder.open({baseline});
+  decoder.read({0, 0, 1, 1}, rgb.data());
+
+  const auto png = [](std::uint32_t h, std::uint32_t w, bool interlaced) {
+    return make_png_header(h, w, interlaced);
+  };
+  EXPECT_NE(sentence([&] { decoder.open({png(9900, 9900, true)}); }).find("256 MiB"),
+            std::string::npos);
+  EXPECT_EQ(decoder.open({png(9900, 9900, false)}), (Size{9900, 9900}));
+  EXPECT_NE(sentence([&] { decoder.open({png(11000, 11000, false)}); }).find("11000x11000"),
+            std::string::npos);
+}
+
+/// Every offset of the reduced image gives the pixels of libjpeg's own reduced decode.
+TEST(Decode, ReducedRegionsAreCutsOfTheReducedWhole) {
+  Decoder decoder;
+  for (const auto& [h_samp, v_samp] : {std::pair(1, 1), {2, 1}, {1, 2}, {2, 2}, {4, 1}}) {
+    for (const bool progressive : {false, true}) {
+      const Bytes jpeg = make_jpeg(
+          {.h = 203, .w = 219, .h_samp = h_samp, .v_samp = v_samp, .progressive = progressive});
+      for (const int by : {2, 4, 8}) {
+        const Picture whole = decode_plainly(jpeg, JCS_RGB, by);
+        ASSERT_EQ(whole.size, (Size{(203 + by - 1) / by, (219 + by - 1) / by}));
+        for (std::uint64_t i = 0; i < 60; ++i) {
+          const Region region = random_region(whole.size, i);
+          Bytes rgb(3UL * region.h * region.w);
+          decoder.open({jpeg});
+          decoder.read(region, rgb.data(), {by});
+          ASSERT_EQ(rgb, cut(whole, region))
+              << h_samp << v_samp << " by " << by << ": " << region.h << 'x' << region.w << " at "
+              << region.y << ',' << region.x;
+        }
+      }
+    }
+  }
+}
+
+TEST(Decode, ReducesOnlyWhatStaysTwiceTheResolution) {
+  Decoder decoder;
+  const Bytes jpeg = make_jpeg({.h = 300, .w = 400});
+  decoder.open({jpeg});
+  EXPECT_EQ(decoder.reduction({0, 0, 300, 400}, 76).by, 1);
+  EXPECT_EQ(decoder.reduction({0, 0, 300, 400}, 75).by, 2);
+  EXPECT_EQ(decoder.reduction({0, 0, 299, 400}, 75).by, 1);
+  EXPECT_EQ(decoder.reduction({0, 0, 300, 400}, 1).by, 8);
+  EXPECT_EQ(decoder.reduction({0, 0, 300, 400}, 0).by, 1);
+  EXPECT_EQ(reduced({10, 21, 100, 99}, {300, 400}, {4}), (Region{3, 5, 25, 25}));
+  EXPECT_EQ(reduced({298, 398, 2, 2}, {299, 399}, {8}), (Region{37, 49, 1, 1}));
+  std::uint8_t out[12];
+  EXPECT_THROW(decoder.read({0, 0, 1, 1}, out, {3}), Error);
+  const Bytes pixels(3 * 90 * 90);
+  decoder.open({pixels, 90, 90, 3});
+  EXPECT_EQ(decoder.reduction({0, 0, 90, 90}, 8).by, 1);
+  EXPECT_THROW(decoder.read({0, 0, 2, 2}, out, {2}), Error);
 }
 
 TEST(Decode, RefusesRegionsOutsideTheImage) {

@@ -214,6 +214,124 @@ TEST(Loader, OnePassLeavesBadSamplesOut) {
   for (int i = 0; i < 3; ++i) EXPECT_EQ(loader.skipped()[i].sample, 3 + i);
 }
 
+/// Samples 3 (header) and 7 (pixels) of twelve are damaged.
+Records damaged_records(const Folder& folder) {
+  return tar_records(folder, make_tar(12, [](int i, Bytes& jpeg) {
+                       if (i == 3) jpeg[1] = 0;
+                       if (i == 7) jpeg.resize(jpeg.size() / 2);
+                     }));
+}
+
+TEST(Loader, ReplacedSamplesAreGreyAndKeepPlaceAndLabel) {
+  Folder folder;
+  const Records records = damaged_records(folder);
+  for (const Passes passes : {Passes::endless, Passes::one}) {
+    LoaderConfig config = training(5);
+    config.on_bad = OnBad::replace;
+    config.crops = Crops::central;
+    config.passes = passes;
+    Loader loader(records, everything(12), config);
+    for (std::int64_t first = 0; first < 12; first += 5) {
+      const Batch& batch = loader.next();
+      ASSERT_EQ(batch.size(),
+                passes == Passes::endless ? 5 : std::min<std::int64_t>(5, 12 - first));
+      for (int i = 0; i < batch.size(); ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        const std::int64_t position = first + i, sample = batch.samples[at];
+        const Permutation order(12, {42, Purpose::order, position >= 12, 0});
+        EXPECT_EQ(sample, order(position % 12));
+        EXPECT_EQ(batch.labels[at], sample % 5);
+        const Crop& crop = batch.crops[at];
+        const bool grey =
+            std::all_of(batch.pixels + crop.offset, batch.pixels + crop.offset + crop.bytes(),
+                        [](std::uint8_t byte) { return byte == kFill; });
+        EXPECT_EQ(grey, sample == 3 || sample == 7) << sample;
+      }
+    }
+    ASSERT_EQ(loader.skipped().size(), 2u);
+    for (const Skipped& bad : loader.skipped()) EXPECT_EQ(bad.done, OnBad::replace);
+  }
+}
+
+TEST(Loader, FailNamesTheSampleTheByteAndTheReason) {
+  Folder folder;
+  const Records records = damaged_records(folder);
+  Records::Scratch scratch;
+  LoaderConfig config = evaluation_loader(6);
+  config.on_bad = OnBad::fail;
+  const auto failure = [&](const Subset& subset) {
+    Loader loader(records, subset, config);
+    sentence([&] { loader.next(); });
+    return sentence([&] { loader.next(); });
+  };
+  EXPECT_EQ(failure({1, 3, 5}), folder.path("a.tar") +
+                                    ": k3: it is neither JPEG nor PNG: it begins with FF 00 FF E0 "
+                                    "(byte 0 of " +
+                                    std::to_string(records.read(3, scratch).bytes.size()) +
+                                    "); --on-bad-sample skip or replace goes on without it");
+  const std::string cut = failure({1, 7, 5});
+  EXPECT_NE(cut.find(": k7: Premature end of JPEG file (byte "), std::string::npos) << cut;
+  Loader whole(records, {0, 1, 2}, config);
+  EXPECT_EQ(whole.next().size(), 3);
+}
+
+TEST(Loader, GivesUpReplacingWhereNothingDecodes) {
+  Folder folder;
+  const Records records = tar_records(folder, make_tar(6, [](int, Bytes& jpeg) { jpeg[0] = 0; }));
+  LoaderConfig config = training(30);
+  config.on_bad = OnBad::replace;
+  Loader loader(records, everything(6), config);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(loader.next().size(), 30);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_NE(sentence([&] { loader.next(); }).find("100 samples in a row"), std::string::npos);
+  }
+}
+
+/// A record whose file cannot be read any more is a bad sample like any other.
+TEST(Loader, RecordsThatCannotBeReadAreBadSamples) {
+  Records records = open_records("synthetic:8x8x6", Split::train);
+  const auto content = records.content;
+  records.content = [content](std::int64_t i, Records::Scratch& scratch) {
+    if (i == 2) fail(Exit::data, "its file is gone");
+    return content(i, scratch);
+  };
+  Loader loader(records, everything(6), evaluation_loader(6));
+  EXPECT_EQ(loader.next().samples, (std::vector<std::int64_t>{0, 1, 3, 4, 5}));
+  ASSERT_EQ(loader.skipped().size(), 1u);
+  EXPECT_EQ(loader.skipped()[0].text(), "synthetic:8x8x6: 2: its file is gone");
+}
+
+TEST(Loader, PngsUnderAnyName) {
+  Folder folder;
+  const Records records = tar_records(folder, make_tar(4, [](int i, Bytes& image) {
+                                        if (i == 2) image = testing::make_png({.seed = 2});
+                                      }));
+  Loader loader(records, everything(4), evaluation_loader(4));
+  EXPECT_EQ(loader.next().size(), 4);
+  EXPECT_TRUE(loader.skipped().empty());
+}
+
+TEST(Loader, ScalesOnlyWhereAskedAndLarge) {
+  Folder folder;
+  const Records records = tar_records(folder, make_tar(8));  // crops of 35 to 63 pixels
+  LoaderConfig config = evaluation_loader(8);
+  const Kept plain = run(records, everything(8), config, 1)[0];
+  config.scaling = Scaling::dct;
+  config.resolution = 16;
+  EXPECT_EQ(plain, run(records, everything(8), config, 1)[0]) << "less than 4 * 16 pixels";
+  config.resolution = 14;
+  const Kept half = run(records, everything(8), config, 1)[0];
+  int halved = 0;
+  for (std::size_t i = 0; i < half.sides.size(); i += 3) {
+    const bool large = plain.sides[i] >= 56;
+    EXPECT_NEAR(half.sides[i], large ? plain.sides[i] / 2.0 : plain.sides[i], large ? 0.5 : 0);
+    halved += large;
+  }
+  EXPECT_GT(halved, 0);
+  config.resolution = 0;
+  EXPECT_FALSE(sentence([&] { Loader(records, everything(8), config); }, Exit::usage).empty());
+}
+
 TEST(Loader, GivesUpWhereNothingDecodes) {
   Folder folder;
   const Records records = tar_records(folder, make_tar(6, [](int, Bytes& jpeg) { jpeg[0] = 0; }));
