@@ -216,15 +216,19 @@ void Loader::find(Item& item, Worker& worker) const {
   }
 }
 
-/// Finds room for the item's pixels behind those placed before.
-void Loader::place(Slot& slot, Item& item) const {
+/// The item's pixels come behind those placed before.
+void Loader::place(Slot& slot, Item& item) {
   item.offset = slot.end;
   slot.end = aligned(slot.end + item.bytes());
+}
+
+/// Makes room for all that was placed; the first `used` bytes stay.
+void Loader::make_room(Slot& slot, std::uint64_t used) const {
   if (slot.memory.bytes() >= slot.end) return;
   const std::size_t bytes = slot.end + slot.end / 2;
   engine::Memory larger = config_.device ? config_.device->alloc(bytes, engine::Place::host)
                                          : engine::Memory::pages(bytes);
-  if (slot.memory.data()) std::memcpy(larger.data(), slot.memory.data(), slot.memory.bytes());
+  if (used > 0) std::memcpy(larger.data(), slot.memory.data(), used);
   slot.memory = std::move(larger);
 }
 
@@ -253,6 +257,7 @@ void Loader::plan(Slot& slot, Worker& worker) const {
       find(item, worker);
       if (item.present) place(slot, item);
     }
+    make_room(slot, 0);
     slot.items_used = static_cast<int>(count);
   } catch (...) {
     slot.error = std::current_exception();
@@ -326,7 +331,9 @@ void Loader::hand_out(Slot& slot) {
            item.bad.front().text());
     }
     if (!item.stand_in.empty()) {
+      const std::uint64_t used = slot.end;
       place(slot, item);
+      make_room(slot, used);
       std::copy(item.stand_in.begin(), item.stand_in.end(), slot.pixels() + item.offset);
     }
     const Region& region = item.view.region;

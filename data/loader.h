@@ -118,7 +118,8 @@ class Loader {
   Slot* plannable();
   Slot* decodable();
   void plan(Slot& slot, Worker& worker) const;
-  void place(Slot& slot, Item& item) const;
+  static void place(Slot& slot, Item& item);
+  void make_room(Slot& slot, std::uint64_t used) const;
   Size open(const Item& item, Worker& worker) const;
   void find(Item& item, Worker& worker) const;
   bool another(Item& item, const Worker& worker, const std::string& reason) const;
