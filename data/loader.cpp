@@ -75,10 +75,20 @@ std::int64_t count_batches(const Subset& subset, const LoaderConfig& config) {
 
 }  // namespace
 
+LoaderConfig evaluation_loader(int batch) {
+  LoaderConfig config;
+  config.batch = batch;
+  config.order = Order::stored;
+  config.crops = Crops::central;
+  config.passes = Passes::one;
+  return config;
+}
+
 std::string Skipped::text() const {
   std::string text = name + ": " + reason;
   if (bytes > 0) {
-    text += " (byte " + std::to_string(stopped_at) + " of " + std::to_string(bytes) + ")";
+    text +=
+        " (byte " + std::to_string(stopped_at) + " of " + std::to_string(bytes) + " of the image)";
   }
   return text;
 }

@@ -63,14 +63,7 @@ struct LoaderConfig {
 };
 
 /// Evaluation: every sample once, in stored order, central crops.
-inline LoaderConfig evaluation_loader(int batch) {
-  LoaderConfig config;
-  config.batch = batch;
-  config.order = Order::stored;
-  config.crops = Crops::central;
-  config.passes = Passes::one;
-  return config;
-}
+LoaderConfig evaluation_loader(int batch);
 
 struct Skipped {
   std::int64_t sample = 0;
@@ -81,7 +74,7 @@ struct Skipped {
   std::int64_t bytes = 0;       // of the image
   OnBad done = OnBad::skip;     // about it
 
-  /// "train-0.tar: n01440764_tench: Corrupt JPEG data: ... (byte 5120 of 110525)".
+  /// "train-0.tar: n01440764_tench: Corrupt JPEG data: ... (byte 5120 of 110525 of the image)".
   std::string text() const;
 };
 

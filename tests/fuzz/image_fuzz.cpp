@@ -84,8 +84,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size == 0) return 0;
   static Decoder used;
   Decoder fresh;
-  const std::vector<std::uint8_t> bytes(data + 1, data + size);  // exactly as long, for the sanitizer
-  const auto first = decode(used, data[0], bytes, 0x5A), second = decode(fresh, data[0], bytes, 0xC3);
+  const std::vector<std::uint8_t> bytes(data + 1,
+                                        data + size);  // exactly as long, for the sanitizer
+  const auto first = decode(used, data[0], bytes, 0x5A),
+             second = decode(fresh, data[0], bytes, 0xC3);
   fuzz::expect(first == second, "the same pixels again");
   return 0;
 }

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 
 HERE = pathlib.Path(__file__).parent
 
@@ -66,6 +67,27 @@ def safetensors():
                                        "y": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]}}, b"abc"))
 
 
+def records(program):
+    """What the program makes of two small folders of images, and the golden TFRecords."""
+    for file in sorted((HERE / "../golden/tfrecord").glob("*.tfrecord")):
+        write("tfrecord", file.stem, file.read_bytes())
+        with tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder) / file.name
+            copy.write_bytes(file.read_bytes())
+            subprocess.run([program, "data", "index", f"tfrecord:{copy}"], check=True, stdout=subprocess.DEVNULL)
+            write("index", file.stem, (pathlib.Path(folder) / (file.name + ".index")).read_bytes())
+    with tempfile.TemporaryDirectory() as folder:
+        images = pathlib.Path(folder) / "images"
+        for i, name in enumerate(("jpeg_grey", "png_colour_3_depth_4_interlaced_False_tRNS_False")):
+            image = images / str(i) / f"{i}.jpg"
+            image.parent.mkdir(parents=True)
+            image.write_bytes((HERE / "corpus/image" / name).read_bytes()[1:])
+        for payload in ("encoded", "decoded"):
+            subprocess.run([program, "data", "pack", "folder:images", "--out", payload, "--payload", payload], cwd=folder,
+                           check=True, stdout=subprocess.DEVNULL)
+            write("pack", payload, (pathlib.Path(folder) / payload).read_bytes())
+
+
 def networks(program):
     def tunas(*arguments):
         return subprocess.run([program, *arguments], check=True, stdout=subprocess.PIPE).stdout
@@ -85,4 +107,6 @@ if __name__ == "__main__":
     tars(images())
     idx()
     safetensors()
-    networks(sys.argv[1])
+    program = str(pathlib.Path(sys.argv[1]).resolve())
+    records(program)
+    networks(program)
