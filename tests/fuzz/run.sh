@@ -13,7 +13,8 @@ packages+=(clang libclang-rt-14-dev)
 install_packages
 seconds=${1:-60} build=${TUNAS_FUZZ_BUILD:-build-fuzz}
 shift || true
-build "$build" fuzzers -- -DTUNAS_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++
+build "$build" fuzzers -- -DTUNAS_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ -DTUNAS_CUDA=OFF \
+  -DTUNAS_ONEDNN=OFF
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
   for source in tests/fuzz/*_fuzz.cpp; do targets+=("$(basename "$source" _fuzz.cpp)"); done

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <vector>
 
+#include "data/records.h"
 #include "data/tar.h"
 #include "tests/fuzz/fuzz.h"
 
