@@ -19,6 +19,7 @@ DecodedSet::DecodedSet(const Records& records, const Subset& subset, const engin
     : device_(device), subset_(subset), config_(config), images_(subset.size()) {
   LoaderConfig loading = evaluation_loader(kAtOnce);
   loading.workers = config.workers;
+  loading.on_bad = config.on_bad;
   loading.device = &device;
   Loader loader(records, subset, loading);
   for (const Batch* batch = &loader.next(); batch->size() > 0; batch = &loader.next()) {

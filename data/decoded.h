@@ -17,6 +17,7 @@ struct DecodedConfig {
   std::uint64_t seed = 0;  // of the order
   int workers = 1;
   engine::Place place = engine::Place::host;
+  OnBad on_bad = OnBad::skip;
 };
 
 class DecodedSet {
@@ -30,7 +31,7 @@ class DecodedSet {
   const Batch& next();
 
   std::size_t bytes() const;
-  /// Samples that could not be decoded; the next ones of an epoch's order stand in for them.
+  /// Samples that could not be decoded; what DecodedConfig::on_bad says took their places.
   const std::vector<Skipped>& skipped() const { return skipped_; }
 
  private:

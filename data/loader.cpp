@@ -16,8 +16,10 @@ struct Loader::Item {
   std::int64_t place = 0;  // in the epoch's order; moves on past bad samples
   std::int64_t sample = 0;
   View view;
+  Reduction reduction;
   std::uint64_t offset = 0;
   bool present = false;
+  bool replaced = false;  // by one pixel of kFill, which any resizing makes an image of
   int tries = 0;
   std::vector<std::uint8_t> stand_in;  // pixels of a sample found only after planning
   std::vector<Skipped> bad;
@@ -47,6 +49,7 @@ struct Loader::Slot {
 struct Loader::Worker {
   Decoder decoder;
   Records::Scratch scratch;
+  std::int64_t bytes = 0;  // of the image being decoded
 };
 
 namespace {
@@ -64,11 +67,31 @@ std::int64_t count_batches(const Subset& subset, const LoaderConfig& config) {
           config.workers, " and ", config.prefetch);
   require(size > 0, "the set of samples to load is empty");
   require(config.start >= 0, "a loader cannot start at position ", config.start);
+  require(config.scaling == Scaling::off || config.resolution > 0,
+          "a loader that scales needs the resolution of the images");
   if (config.passes == Passes::endless) return std::numeric_limits<std::int64_t>::max();
   return (std::max<std::int64_t>(size - config.start, 0) + config.batch - 1) / config.batch;
 }
 
 }  // namespace
+
+LoaderConfig evaluation_loader(int batch) {
+  LoaderConfig config;
+  config.batch = batch;
+  config.order = Order::stored;
+  config.crops = Crops::central;
+  config.passes = Passes::one;
+  return config;
+}
+
+std::string Skipped::text() const {
+  std::string text = name + ": " + reason;
+  if (bytes > 0) {
+    text +=
+        " (byte " + std::to_string(stopped_at) + " of " + std::to_string(bytes) + " of the image)";
+  }
+  return text;
+}
 
 Loader::Loader(const Records& records, Subset subset, const LoaderConfig& config)
     : records_(records),
@@ -148,50 +171,74 @@ void Loader::work() {
   }
 }
 
-/// Notes that the item's sample is bad. True if another one is to be tried in its place.
-bool Loader::skip(Item& item, const std::string& reason) const {
-  item.bad.push_back({item.sample, records_.name(item.sample), reason, 1});
-  if (config_.passes == Passes::one) return false;
+/// Notes that the item's sample is bad and fills its place as on_bad says. True if another sample
+/// is to be tried there.
+bool Loader::another(Item& item, const Worker& worker, const std::string& reason) const {
+  item.bad.push_back({item.sample, records_.name(item.sample), reason, 1,
+                      worker.bytes > 0 ? worker.decoder.stopped_at() : 0, worker.bytes,
+                      config_.on_bad});
+  const std::string first = item.bad.front().text();
+  if (config_.on_bad == OnBad::fail) {
+    fail(Exit::data, first, "; --on-bad-sample skip or replace goes on without it");
+  }
+  item.present = item.replaced = config_.on_bad == OnBad::replace;
+  item.view = {{0, 0, 1, 1}, false};
+  if (item.replaced || config_.passes == Passes::one) return false;
   const auto size = static_cast<std::int64_t>(subset_.size());
   if (++item.tries >= std::min<std::int64_t>(size, kMaxSkips)) {
     fail(Exit::data, records_.spec, ": ", item.tries, " samples in a row cannot be decoded, first ",
-         item.bad.front().name, " (", item.bad.front().reason, ")");
+         first);
   }
   item.place = (item.place + 1) % size;
   return true;
 }
 
+Size Loader::open(const Item& item, Worker& worker) const {
+  worker.bytes = 0;
+  const Content content = records_.content(item.sample, worker.scratch);
+  worker.bytes = static_cast<std::int64_t>(content.bytes.size());
+  return worker.decoder.open(content);
+}
+
 /// Looks for the first sample from item.place on whose header can be read, and where to crop it.
 /// It is then open in the worker's decoder.
-bool Loader::find(Item& item, Worker& worker) const {
+void Loader::find(Item& item, Worker& worker) const {
   const auto size = static_cast<std::int64_t>(subset_.size());
   const Permutation order(size, {config_.seed, Purpose::order, item.epoch, 0});
   for (;;) {
     const std::int64_t at = config_.order == Order::shuffled ? order(item.place) : item.place;
     item.sample = subset_[static_cast<std::size_t>(at)];
-    const Content content = records_.content(item.sample, worker.scratch);
     try {
-      const Size image = worker.decoder.open(content);
+      const Size image = open(item, worker);
       item.view = config_.crops == Crops::random
                       ? random_view(image, config_.rule, {config_.seed, item.epoch, item.sample})
                       : evaluation_view(image, config_.preprocess, config_.resolution);
-      return true;
+      if (config_.scaling == Scaling::dct && item.view.y.frame == 0) {
+        item.reduction = worker.decoder.reduction(item.view.region, config_.resolution);
+        item.view.region = reduced(item.view.region, image, item.reduction);
+      }
+      item.present = true;
+      return;
     } catch (const Error& error) {
       if (error.code() != Exit::data) throw;
-      if (!skip(item, error.what())) return false;
+      if (!another(item, worker, error.what())) return;
     }
   }
 }
 
-/// Finds room for the item's pixels behind those placed before.
-void Loader::place(Slot& slot, Item& item) const {
+/// The item's pixels come behind those placed before.
+void Loader::place(Slot& slot, Item& item) {
   item.offset = slot.end;
   slot.end = aligned(slot.end + item.bytes());
+}
+
+/// Makes room for all that was placed; the first `used` bytes stay.
+void Loader::make_room(Slot& slot, std::uint64_t used) const {
   if (slot.memory.bytes() >= slot.end) return;
   const std::size_t bytes = slot.end + slot.end / 2;
   engine::Memory larger = config_.device ? config_.device->alloc(bytes, engine::Place::host)
                                          : engine::Memory::pages(bytes);
-  if (slot.memory.data()) std::memcpy(larger.data(), slot.memory.data(), slot.memory.bytes());
+  if (used > 0) std::memcpy(larger.data(), slot.memory.data(), used);
   slot.memory = std::move(larger);
 }
 
@@ -216,9 +263,11 @@ void Loader::plan(Slot& slot, Worker& worker) const {
       item.error = nullptr;
       item.stand_in.clear();
       item.bad.clear();
-      item.present = find(item, worker);
+      item.present = item.replaced = false;
+      find(item, worker);
       if (item.present) place(slot, item);
     }
+    make_room(slot, 0);
     slot.items_used = static_cast<int>(count);
   } catch (...) {
     slot.error = std::current_exception();
@@ -229,19 +278,20 @@ void Loader::decode(Slot& slot, Item& item, Worker& worker) const {
   if (!item.present) return;
   try {
     std::uint8_t* to = slot.pixels() + item.offset;
-    worker.decoder.open(records_.content(item.sample, worker.scratch));
-    for (;;) {
+    for (bool opened = false; item.present && !item.replaced; opened = true) {
       try {
-        worker.decoder.read(item.view.region, to);
+        if (!opened) open(item, worker);
+        worker.decoder.read(item.view.region, to, item.reduction);
         return;
       } catch (const Error& error) {
         if (error.code() != Exit::data) throw;
-        item.present = skip(item, error.what()) && find(item, worker);
+        if (!another(item, worker, error.what())) break;
       }
-      if (!item.present) return;
+      find(item, worker);
       item.stand_in.resize(item.bytes());
       to = item.stand_in.data();
     }
+    if (item.replaced) std::fill_n(to, item.bytes(), kFill);
   } catch (...) {
     item.error = std::current_exception();
   }
@@ -285,8 +335,15 @@ void Loader::hand_out(Slot& slot) {
     Item& item = slot.items[static_cast<std::size_t>(i)];
     if (item.error) std::rethrow_exception(item.error);
     if (!item.present) continue;
+    bad_in_a_row_ = item.replaced ? bad_in_a_row_ + 1 : 0;
+    if (bad_in_a_row_ >= kMaxSkips) {
+      fail(Exit::data, records_.spec, ": ", kMaxSkips, " samples in a row cannot be decoded, last ",
+           item.bad.front().text());
+    }
     if (!item.stand_in.empty()) {
+      const std::uint64_t used = slot.end;
       place(slot, item);
+      make_room(slot, used);
       std::copy(item.stand_in.begin(), item.stand_in.end(), slot.pixels() + item.offset);
     }
     const Region& region = item.view.region;

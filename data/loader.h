@@ -5,8 +5,13 @@
 // The crop of a sample depends on (seed, epoch, sample) alone, so batches are the same for any
 // number of workers, and `start` continues where position() was.
 //
-// A sample that cannot be decoded is reported in skipped(). In an endless run the next samples of
-// its epoch's order stand in for it; one pass leaves it out, so that nothing is counted twice.
+// A sample that cannot be read or decoded is reported in skipped(), and LoaderConfig::on_bad says
+// what becomes of its place:
+//   skip     in an endless run the next samples of its epoch's order stand in for it; one pass
+//            leaves it out, so that nothing is counted twice
+//   replace  a grey image (kFill) with the sample's own label: every batch keeps its size and the
+//            samples of its positions
+//   fail     next() throws an Error(data) that names it
 //
 // A ring of slots holds the batches under way. A worker first plans a slot (headers, crops, where
 // each one's pixels go), then workers decode its samples straight to their places.
@@ -31,6 +36,13 @@ namespace tunas::data {
 enum class Order : unsigned char { shuffled, stored };
 enum class Crops : unsigned char { random, central };  // random ones are also flipped
 enum class Passes : unsigned char { endless, one };
+enum class OnBad : unsigned char { skip, replace, fail };
+/// dct: large crops of JPEGs are decoded at a half, a quarter or an eighth of their size where they
+/// then still have twice the pixels of `resolution` each way. Faster, and not the same pixels.
+enum class Scaling : unsigned char { off, dct };
+
+/// The colour of an image that stands for a bad sample; near zero once it is normalised.
+inline constexpr std::uint8_t kFill = 128;
 
 struct LoaderConfig {
   int batch = 0;
@@ -38,32 +50,33 @@ struct LoaderConfig {
   Crops crops = Crops::random;
   Passes passes = Passes::endless;
   CropRule rule;          // of random crops
-  Preprocess preprocess;  // of central ones, shown at `resolution`
-  int resolution = 0;     // used where preprocess.resize is set
+  Preprocess preprocess;  // of central ones
   std::uint64_t seed = 0;
   std::int64_t start = 0;  // position of the first sample
   int workers = 1;
   int prefetch = 2;  // batches ahead of the one in use
+  OnBad on_bad = OnBad::skip;
+  Scaling scaling = Scaling::off;
+  int resolution = 0;  // of the result; for Scaling::dct and where preprocess.resize is set
   /// Pixels lie in memory that this device reads by itself; must outlive the loader. Null: the
   /// host's.
   const engine::Device* device = nullptr;
 };
 
 /// Evaluation: every sample once, in stored order, central crops.
-inline LoaderConfig evaluation_loader(int batch) {
-  LoaderConfig config;
-  config.batch = batch;
-  config.order = Order::stored;
-  config.crops = Crops::central;
-  config.passes = Passes::one;
-  return config;
-}
+LoaderConfig evaluation_loader(int batch);
 
 struct Skipped {
   std::int64_t sample = 0;
   std::string name;  // file and key
   std::string reason;
-  std::int64_t times = 0;  // once an epoch, or never again where another crop is whole
+  std::int64_t times = 0;       // once an epoch, or never again where another crop is whole
+  std::int64_t stopped_at = 0;  // byte of the image at which decoding gave up (Decoder)
+  std::int64_t bytes = 0;       // of the image
+  OnBad done = OnBad::skip;     // about it
+
+  /// "train-0.tar: n01440764_tench: Corrupt JPEG data: ... (byte 5120 of 110525 of the image)".
+  std::string text() const;
 };
 
 class Loader {
@@ -76,7 +89,8 @@ class Loader {
   Loader& operator=(const Loader&) = delete;
 
   /// The next batch, empty at the end; valid until the next call. Throws what a worker threw while
-  /// making this batch, and Error(data) after kMaxSkips bad samples in a row; then again each time.
+  /// making this batch, and Error(data) after kMaxSkips bad samples in a row (not in one pass that
+  /// skips them); then again each time.
   const Batch& next();
 
   /// Position of the next batch: where to start in order to go on after what was handed out.
@@ -98,9 +112,11 @@ class Loader {
   Slot* plannable();
   Slot* decodable();
   void plan(Slot& slot, Worker& worker) const;
-  void place(Slot& slot, Item& item) const;
-  bool find(Item& item, Worker& worker) const;
-  bool skip(Item& item, const std::string& reason) const;
+  static void place(Slot& slot, Item& item);
+  void make_room(Slot& slot, std::uint64_t used) const;
+  Size open(const Item& item, Worker& worker) const;
+  void find(Item& item, Worker& worker) const;
+  bool another(Item& item, const Worker& worker, const std::string& reason) const;
   void decode(Slot& slot, Item& item, Worker& worker) const;
   void hand_out(Slot& slot);
   void note(const Skipped& bad);
@@ -113,6 +129,7 @@ class Loader {
   std::int64_t position_;
   double stalls_ = 0;
   std::vector<Skipped> skipped_;
+  int bad_in_a_row_ = 0;  // replaced ones
   const Batch nothing_;
   bool holding_ = false;  // a batch is out
 

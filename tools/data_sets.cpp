@@ -30,7 +30,24 @@ std::vector<Option> data_options() {
           {.name = "classes",
            .type = Type::integer,
            .help = "outputs of the classifier (default: 1001 for ImageNet, else as the data has)",
-           .least = 2}};
+           .least = 2},
+          bad_sample_option()};
+}
+
+Option bad_sample_option() {
+  return {.name = "on-bad-sample",
+          .fallback = "skip",
+          .help =
+              "an image that cannot be decoded: leave it out (in endless runs the next one "
+              "stands in), put grey in its place, or end with exit code 3",
+          .choices = {"skip", "replace", "fail"}};
+}
+
+data::OnBad on_bad_sample(const Config& config) {
+  const std::string word = config.text("on-bad-sample");
+  return word == "replace" ? data::OnBad::replace
+         : word == "fail"  ? data::OnBad::fail
+                           : data::OnBad::skip;
 }
 
 std::vector<Option> compute_options() {
@@ -145,6 +162,7 @@ data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops cro
   loader.rule.min_area = static_cast<float>(config.number("min-area"));
   loader.seed = static_cast<std::uint64_t>(config.integer("seed"));
   loader.workers = static_cast<int>(config.integer("workers"));
+  loader.on_bad = on_bad_sample(config);
   return loader;
 }
 
@@ -170,9 +188,14 @@ engine::Device open_device(Config& config) {
 void SkipLog::look(const data::Loader& loader) {
   const std::vector<data::Skipped>& skipped = loader.skipped();
   for (std::size_t& i = said_[&loader]; i < skipped.size(); ++i) {
-    spdlog::warn("{} is left out: {}", skipped[i].name, skipped[i].reason);
+    say(skipped[i]);
     ++count_;
   }
+}
+
+void SkipLog::say(const data::Skipped& bad) {
+  spdlog::warn("{}: {}", bad.done == data::OnBad::replace ? "replaced by grey" : "left out",
+               bad.text());
 }
 
 }  // namespace tunas::tools

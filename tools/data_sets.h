@@ -12,9 +12,12 @@
 
 namespace tunas::tools {
 
-/// --data, --val-data, --holdout, --classes.
+/// --data, --val-data, --holdout, --classes, --on-bad-sample.
 std::vector<Option> data_options();
 Option data_option();
+/// --on-bad-sample, and what it says.
+Option bad_sample_option();
+data::OnBad on_bad_sample(const Config& config);
 /// --device, --precision, --kernels, --threads.
 std::vector<Option> compute_options();
 /// The same and --workers.
@@ -57,6 +60,8 @@ engine::Device open_device(Config& config);
 class SkipLog {
  public:
   void look(const data::Loader& loader);
+  /// One line of the log.
+  static void say(const data::Skipped& bad);
   std::int64_t count() const { return count_; }
 
  private:

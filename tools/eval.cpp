@@ -101,7 +101,12 @@ Exit run(const Config& given) {
   Evaluation options;
   options.batch = static_cast<int>(config.integer("batch-size"));
   options.workers = static_cast<int>(config.integer("workers"));
+  options.on_bad = on_bad_sample(config);
   options.last = config.flag("drop-last") ? LastBatch::drop : LastBatch::keep;
+  if (options.last == LastBatch::drop && images.size() < options.batch) {
+    fail(Exit::data, config.text("data"), ": no image would be scored; --drop-last leaves out the ",
+         images.size(), " there are, less than a batch of ", options.batch);
+  }
   options.preprocess = subject.preprocess;
   std::optional<Predictions> predictions;
   if (config.has("predictions")) {
@@ -123,8 +128,7 @@ Exit run(const Config& given) {
   const Scores scores = evaluate(trainer, images, options, device);
   if (interrupted()) return Exit::interrupted;
   if (scores.outcome.images == 0) {
-    fail(Exit::data, config.text("data"), ": no image was scored; ", scores.skipped,
-         " could not be decoded, and --drop-last leaves out less than a batch of ", options.batch);
+    fail(Exit::data, config.text("data"), ": no image was scored; none could be decoded");
   }
   if (predictions) predictions->commit();
   Json json = scores.json();
@@ -163,6 +167,7 @@ Verb eval_verb() {
                  .help = "epsilon of batch normalization",
                  .least = 1e-12,
                  .most = 0.5},
+                bad_sample_option(),
                 resolution_option(),
                 json_option(),
                 config_option()},

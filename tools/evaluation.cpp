@@ -23,6 +23,7 @@ Scores evaluate(search::Trainer& trainer, const ImageSet& images, const Evaluati
   config.device = &device;
   config.preprocess = options.preprocess;
   config.resolution = trainer.network().supernet().config().resolution;
+  config.on_bad = options.on_bad;
   data::Loader loader(*images.records, images.subset, config);
   SkipLog skips;
   search::Outcome sum;

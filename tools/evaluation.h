@@ -16,6 +16,7 @@ struct Evaluation {
   int batch = 256;
   int workers = 1;
   LastBatch last = LastBatch::keep;
+  data::OnBad on_bad = data::OnBad::skip;
   Preprocess preprocess;
   /// Hears of every scored image, in their order; the trainer must keep logits. May be empty.
   std::function<void(std::int64_t sample, std::int32_t label, std::span<const float> logits)> each;
@@ -23,7 +24,7 @@ struct Evaluation {
 
 struct Scores {
   search::Outcome outcome;
-  std::int64_t skipped = 0;  // images that could not be decoded
+  std::int64_t skipped = 0;  // images that could not be decoded, left out or replaced
 
   /// {"top1", "top5" (fractions), "loss", "count", "skipped"}
   nlohmann::ordered_json json() const;

@@ -1,6 +1,7 @@
 // The status line of a run: steps done and to do, remaining time, speed, the caller's
 // own fields, most important first: a narrow terminal shows the beginning of the line.
 //   [##........] 120/600  ETA 3m12s  1234 images/s  reward 0.5120  cost 84.10/84.00 ms
+// and, where steps wait for images a twentieth of the time or more, how much: `31% loading`.
 #pragma once
 
 #include <memory>
@@ -10,14 +11,19 @@
 
 namespace tunas::tools {
 
+/// Seconds of a step, and those of them in which it waited for images.
+struct StepTime {
+  double seconds = 0, stalled = 0;
+};
+
 class Progress {
  public:
   Progress(std::shared_ptr<Terminal> terminal, long steps);
 
-  /// After a step of `images` images that took `seconds`; `fields` is called when shown.
+  /// After a step of `images` images; `fields` is called when shown.
   template <class Fields>
-  void step(long done, double images, double seconds, const Fields& fields) {
-    measure(images, seconds);
+  void step(long done, double images, const StepTime& time, const Fields& fields) {
+    measure(images, time);
     if (done == steps_) {
       terminal_->finish(line(done, fields()));
     } else if (terminal_->due()) {
@@ -29,12 +35,13 @@ class Progress {
   std::string line(long done, const std::string& fields) const;
 
  private:
-  void measure(double images, double seconds);
+  void measure(double images, const StepTime& time);
 
   std::shared_ptr<Terminal> terminal_;
   long steps_;
   double seconds_per_step_ = 0;  // moving averages over about twenty steps
   double images_per_second_ = 0;
+  double stalled_per_step_ = 0;
   long measured_ = 0;
 };
 

@@ -48,7 +48,7 @@ Run::Run(const RunFolder& folder, const Config& config, const Steps& steps)
       start_(std::chrono::steady_clock::now()),
       last_(start_) {}
 
-double Run::record(double images, const engine::Json& line) {
+StepTime Run::record(double images, const engine::Json& line) {
   const auto now = std::chrono::steady_clock::now();
   const double step_seconds = seconds(now - last_);
   last_ = now;
@@ -63,9 +63,10 @@ double Run::record(double images, const engine::Json& line) {
                  {"step_seconds", step_seconds},
                  {"images_per_second", images / step_seconds},
                  {"stall_seconds", stalls - stalls_}});
+  const StepTime time = {step_seconds, stalls - stalls_};
   stalls_ = stalls;
   ++done_;
-  return step_seconds;
+  return time;
 }
 
 void Run::write(const std::string& name, const std::string& text) const {
@@ -86,6 +87,11 @@ Exit Run::finish(const std::string& result) {
   metrics_.sync();
   timing_.sync();
   if (skips_.count() > 0) spdlog::warn("{} images could not be decoded", skips_.count());
+  const double whole = seconds(last_ - start_);
+  if (done_ > 0 && whole > 0) {
+    spdlog::info("steps waited {:.1f} s of {:.1f} s for images ({:.0f} %){}", stalls_, whole,
+                 100 * stalls_ / whole, stalls_ > 0.1 * whole ? "; more --workers may help" : "");
+  }
   if (interrupted()) {
     terminal_->finish("");
     spdlog::warn("interrupted after step {} of {}; what was found so far is in {}", done_, steps_,

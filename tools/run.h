@@ -36,8 +36,8 @@ class Run {
   /// After a step: its line of metrics, its timing, the status line made of `fields()`.
   template <class Fields>
   void step(double images, const engine::Json& line, const Fields& fields) {
-    const double seconds = record(images, line);
-    progress_.step(done_, images, seconds, fields);
+    const StepTime time = record(images, line);
+    progress_.step(done_, images, time, fields);
   }
   void metrics(const engine::Json& line) { metrics_.write(line); }
   /// A file of the folder, complete or not at all.
@@ -51,7 +51,7 @@ class Run {
   Exit finish(const std::string& result);
 
  private:
-  double record(double images, const engine::Json& line);
+  StepTime record(double images, const engine::Json& line);
 
   RunFolder folder_;
   std::shared_ptr<Terminal> terminal_;

@@ -111,12 +111,11 @@ class HeldOut {
     set_ = std::make_unique<data::DecodedSet>(
         *images.records, images.subset, device,
         data::DecodedConfig{batch, loading.seed, loading.workers,
-                            place == "device" ? engine::Place::device : engine::Place::host},
+                            place == "device" ? engine::Place::device : engine::Place::host,
+                            loading.on_bad},
         progress);
     spdlog::info("they take {} MiB of the {}'s memory", set_->bytes() >> 20, place);
-    for (const data::Skipped& bad : set_->skipped()) {
-      spdlog::warn("{} is left out: {}", bad.name, bad.reason);
-    }
+    for (const data::Skipped& bad : set_->skipped()) SkipLog::say(bad);
   }
 
   const Batch& next() { return set_ ? set_->next() : loader_->next(); }

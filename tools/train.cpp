@@ -30,6 +30,7 @@ Evaluation evaluation(const Config& config, const Steps& steps) {
   Evaluation options;
   options.batch = std::clamp(2 * steps.per_shard(), 32, options.batch);
   options.workers = static_cast<int>(config.integer("workers"));
+  options.on_bad = on_bad_sample(config);
   return options;
 }
 

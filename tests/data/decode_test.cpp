@@ -1,73 +1,26 @@
-// Decoding regions: the pixels of the full decode by plain libjpeg, colour spaces, damage.
+// Decoding regions: the pixels of the full decode by plain libjpeg and by Pillow, colour spaces,
+// reductions.
 #include "data/decode.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
-#include "kernels/philox.h"
-#include "tests/data/samples.h"
+#include "tests/data/pictures.h"
 
 namespace tunas::data {
 namespace {
 
 using testing::Bytes;
+using testing::cut;
+using testing::decode;
+using testing::decode_plainly;
 using testing::JpegKind;
 using testing::make_jpeg;
-using testing::sentence;
-
-struct Picture {
-  Size size;
-  Bytes pixels;  // [h][w][channels]
-};
-
-/// All of a JPEG by the shortest use of libjpeg, in the colour space given.
-Picture decode_plainly(std::span<const std::uint8_t> jpeg, J_COLOR_SPACE space) {
-  jpeg_decompress_struct info = {};
-  jpeg_error_mgr errors = {};
-  info.err = jpeg_std_error(&errors);
-  errors.emit_message = [](j_common_ptr, int) {};
-  jpeg_create_decompress(&info);
-  jpeg_mem_src(&info, jpeg.data(), jpeg.size());
-  jpeg_read_header(&info, TRUE);
-  info.out_color_space = space;
-  jpeg_start_decompress(&info);
-  const std::size_t stride = static_cast<std::size_t>(info.output_components) * info.output_width;
-  Picture picture = {{static_cast<int>(info.output_height), static_cast<int>(info.output_width)},
-                     Bytes(stride * info.output_height)};
-  while (info.output_scanline < info.output_height) {
-    JSAMPROW row = picture.pixels.data() + stride * info.output_scanline;
-    jpeg_read_scanlines(&info, &row, 1);
-  }
-  jpeg_destroy_decompress(&info);
-  return picture;
-}
-
-Bytes cut(const Picture& picture, const Region& region) {
-  Bytes out;
-  for (int y = region.y; y < region.y + region.h; ++y) {
-    const auto first = picture.pixels.begin() + 3L * (y * picture.size.w + region.x);
-    out.insert(out.end(), first, first + 3L * region.w);
-  }
-  return out;
-}
-
-Bytes decode(Decoder& decoder, const Content& content, const Region& region) {
-  decoder.open(content);
-  Bytes rgb(3UL * region.h * region.w);
-  decoder.read(region, rgb.data());
-  return rgb;
-}
-
-Region random_region(Size size, std::uint64_t index) {
-  const Random4 r = philox({5, Purpose::test, 0, 0}, index);
-  Region region;
-  region.h = 1 + static_cast<int>(r.v[0] % size.h);
-  region.w = 1 + static_cast<int>(r.v[1] % size.w);
-  region.y = static_cast<int>(r.v[2] % (size.h - region.h + 1));
-  region.x = static_cast<int>(r.v[3] % (size.w - region.w + 1));
-  return region;
-}
+using testing::Picture;
+using testing::random_region;
 
 void expect_regions_of_the_whole(Decoder& decoder, std::span<const std::uint8_t> jpeg, int tries,
                                  const std::string& what) {
@@ -100,6 +53,63 @@ TEST(Decode, RegionsAreCutsOfTheWholeImage) {
         }
       }
     }
+  }
+}
+
+/// Every row and every column at which a region can begin or end, against blocks of any height.
+TEST(Decode, WhereverARegionBeginsAndEnds) {
+  struct Sampling {
+    int h, v, chroma_h = 1, chroma_v = 1;
+  };
+  Decoder decoder;
+  for (const Sampling& s : {Sampling{1, 1},
+                            {2, 1},
+                            {1, 2},
+                            {2, 2},
+                            {4, 1},
+                            {1, 4},
+                            {4, 2},
+                            {2, 4},
+                            {3, 1},
+                            {1, 3},
+                            {2, 2, 1, 2},
+                            {2, 2, 2, 1},
+                            {1, 1, 2, 2}}) {
+    for (const bool progressive : {false, true}) {
+      const Bytes jpeg = make_jpeg({.h = 75,
+                                    .w = 85,
+                                    .h_samp = s.h,
+                                    .v_samp = s.v,
+                                    .chroma_h = s.chroma_h,
+                                    .chroma_v = s.chroma_v,
+                                    .progressive = progressive,
+                                    .restart = progressive ? 0 : 2});
+      const Picture whole = decode_plainly(jpeg, JCS_RGB);
+      const auto expect_same = [&](const Region& region) {
+        ASSERT_EQ(decode(decoder, {jpeg}, region), cut(whole, region))
+            << s.h << s.v << s.chroma_h << s.chroma_v << " progressive " << progressive << ": "
+            << region.h << 'x' << region.w << " at " << region.y << ',' << region.x;
+      };
+      for (int y = 0; y < 75; ++y) {
+        expect_same({y, 33, 1, 20});
+        expect_same({y, 0, 75 - y, 85});
+        expect_same({0, 5, y + 1, 3});
+      }
+      for (int x = 0; x < 85; ++x) {
+        expect_same({20, x, 18, 1});
+        expect_same({31, x, 9, 85 - x});
+        expect_same({15, 0, 9, x + 1});
+      }
+    }
+  }
+}
+
+/// A progressive file may stop refining; libjpeg then smooths across blocks.
+TEST(Decode, RegionsOfUnfinishedProgressionsAreCutsOfTheWhole) {
+  Decoder decoder;
+  for (const int scans : {1, 2, 4, 6}) {
+    const Bytes jpeg = make_jpeg({.h = 130, .w = 150, .progressive = true, .scans = scans});
+    expect_regions_of_the_whole(decoder, jpeg, 60, std::to_string(scans) + " scans");
   }
 }
 
@@ -162,78 +172,74 @@ TEST(Decode, RawPixels) {
   EXPECT_EQ(decode(decoder, {grey, 2, 1, 3}, {1, 0, 1, 1}), (Bytes{4, 5, 6}));
 }
 
-TEST(Decode, TruncatedJpegsAreErrorsAndLeaveTheDecoderUsable) {
+/// The golden file says what made it.
+TEST(Decode, IsPillows) {
+  std::ifstream in(TUNAS_SOURCE_DIR "/tests/golden/decode.json");
+  const auto cases = nlohmann::json::parse(in)["cases"];
+  ASSERT_EQ(cases.size(), 61u);
+  const auto unhex = [](const std::string& text) {
+    Bytes bytes;
+    for (std::size_t i = 0; i + 1 < text.size(); i += 2) {
+      bytes.push_back(static_cast<std::uint8_t>(std::stoi(text.substr(i, 2), nullptr, 16)));
+    }
+    return bytes;
+  };
   Decoder decoder;
-  const Region all = {0, 0, 48, 64};
-  for (const bool progressive : {false, true}) {
-    const Bytes jpeg = make_jpeg({.progressive = progressive});
-    const Bytes whole = decode(decoder, {jpeg}, all);
-    for (std::size_t size = 0; size + 2 < jpeg.size(); size += size + 64 < jpeg.size() ? 37 : 1) {
-      const Bytes part(jpeg.begin(), jpeg.begin() + static_cast<long>(size));
-      EXPECT_FALSE(sentence([&] { decode(decoder, {part}, all); }).empty()) << size;
-      ASSERT_EQ(decode(decoder, {jpeg}, all), whole) << "after " << size;
+  for (const auto& c : cases) {
+    const std::string name = c["name"];
+    const Bytes file = unhex(c["file"]);
+    const Picture whole = {{c["h"], c["w"]}, unhex(c["rgb"])};
+    ASSERT_EQ(decoder.open({file}), whole.size) << name;
+    for (std::uint64_t i = 0; i < 8; ++i) {
+      const Region region =
+          i == 0 ? Region{0, 0, whole.size.h, whole.size.w} : random_region(whole.size, i);
+      ASSERT_EQ(decode(decoder, {file}, region), cut(whole, region))
+          << name << ": " << region.h << 'x' << region.w << " at " << region.y << ',' << region.x;
     }
   }
 }
 
-TEST(Decode, MutatedJpegsNeverCrash) {
+/// Every offset of the reduced image gives the pixels of libjpeg's own reduced decode.
+TEST(Decode, ReducedRegionsAreCutsOfTheReducedWhole) {
   Decoder decoder;
-  int failed = 0;
-  for (const bool progressive : {false, true}) {
-    const Bytes jpeg = make_jpeg({.progressive = progressive});
-    for (std::uint64_t i = 0; i < 1500; ++i) {
-      Bytes mutant = jpeg;
-      const Random4 r = philox({6, Purpose::test, progressive, 0}, i);
-      mutant[r.v[0] % jpeg.size()] ^= static_cast<std::uint8_t>(1u << r.v[1] % 8);
-      if (i % 3 == 0) mutant[r.v[2] % jpeg.size()] = static_cast<std::uint8_t>(r.v[3]);
-      try {
-        const Size size = decoder.open({mutant});
-        decode(decoder, {mutant}, random_region(size, i));
-      } catch (const Error& error) {
-        ++failed;
-        EXPECT_EQ(error.code(), Exit::data) << error.what();
+  for (const auto& [h_samp, v_samp] : {std::pair(1, 1), {2, 1}, {1, 2}, {2, 2}, {4, 1}}) {
+    for (const bool progressive : {false, true}) {
+      const Bytes jpeg = make_jpeg(
+          {.h = 203, .w = 219, .h_samp = h_samp, .v_samp = v_samp, .progressive = progressive});
+      for (const int by : {2, 4, 8}) {
+        const Picture whole = decode_plainly(jpeg, JCS_RGB, by);
+        ASSERT_EQ(whole.size, (Size{(203 + by - 1) / by, (219 + by - 1) / by}));
+        for (std::uint64_t i = 0; i < 60; ++i) {
+          const Region region = random_region(whole.size, i);
+          Bytes rgb(3UL * region.h * region.w);
+          decoder.open({jpeg});
+          decoder.read(region, rgb.data(), {by});
+          ASSERT_EQ(rgb, cut(whole, region))
+              << h_samp << v_samp << " by " << by << ": " << region.h << 'x' << region.w << " at "
+              << region.y << ',' << region.x;
+        }
       }
     }
   }
-  EXPECT_GT(failed, 300);
 }
 
-TEST(Decode, HarmlessOdditiesAreAccepted) {
-  Bytes jpeg = make_jpeg({});
+TEST(Decode, ReducesOnlyWhatStaysTwiceTheResolution) {
   Decoder decoder;
-  const Region all = {0, 0, 48, 64};
-  const Bytes whole = decode(decoder, {jpeg}, all);
-  jpeg.insert(jpeg.end() - 2, {0, 1, 2});  // extra bytes before the end marker
-  EXPECT_EQ(decode(decoder, {jpeg}, all), whole);
-}
-
-TEST(Decode, RefusesBombs) {
-  Decoder decoder;
-  Bytes jpeg = make_jpeg({});
-  const Bytes marker = {0xFF, 0xC0};
-  const auto frame = std::search(jpeg.begin(), jpeg.end(), marker.begin(), marker.end());
-  ASSERT_NE(frame, jpeg.end());
-  for (int i = 5; i < 9; ++i) frame[i] = 0x7F;  // 32639 x 32639
-  EXPECT_NE(sentence([&] { decoder.open({jpeg}); }).find("32639x32639"), std::string::npos);
-
-  Bytes scans = make_jpeg({.space = JCS_GRAYSCALE, .progressive = true});
-  const Bytes start = {0xFF, 0xDA};
-  const auto last = std::find_end(scans.begin(), scans.end(), start.begin(), start.end());
-  const Bytes scan(last, scans.end() - 2);
-  scans.erase(scans.end() - 2, scans.end());
-  for (int i = 0; i < kMaxScans + 10; ++i) scans.insert(scans.end(), scan.begin(), scan.end());
-  EXPECT_FALSE(sentence([&] { decode(decoder, {scans}, {0, 0, 8, 8}); }).empty());
-}
-
-TEST(Decode, RefusesRegionsOutsideTheImage) {
-  const Bytes jpeg = make_jpeg({});
-  Decoder decoder;
-  for (const Region& region :
-       {Region{0, 0, 49, 1}, Region{0, 60, 1, 5}, Region{-1, 0, 4, 4}, Region{0, 0, 0, 4}}) {
-    decoder.open({jpeg});
-    std::uint8_t out[300];
-    EXPECT_THROW(decoder.read(region, out), Error);
-  }
+  const Bytes jpeg = make_jpeg({.h = 300, .w = 400});
+  decoder.open({jpeg});
+  EXPECT_EQ(decoder.reduction({0, 0, 300, 400}, 76).by, 1);
+  EXPECT_EQ(decoder.reduction({0, 0, 300, 400}, 75).by, 2);
+  EXPECT_EQ(decoder.reduction({0, 0, 299, 400}, 75).by, 1);
+  EXPECT_EQ(decoder.reduction({0, 0, 300, 400}, 1).by, 8);
+  EXPECT_EQ(decoder.reduction({0, 0, 300, 400}, 0).by, 1);
+  EXPECT_EQ(reduced({10, 21, 100, 99}, {300, 400}, {4}), (Region{3, 5, 25, 25}));
+  EXPECT_EQ(reduced({298, 398, 2, 2}, {299, 399}, {8}), (Region{37, 49, 1, 1}));
+  std::uint8_t out[12];
+  EXPECT_THROW(decoder.read({0, 0, 1, 1}, out, {3}), Error);
+  const Bytes pixels(3 * 90 * 90);
+  decoder.open({pixels, 90, 90, 3});
+  EXPECT_EQ(decoder.reduction({0, 0, 90, 90}, 8).by, 1);
+  EXPECT_THROW(decoder.read({0, 0, 2, 2}, out, {2}), Error);
 }
 
 }  // namespace

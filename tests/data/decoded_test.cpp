@@ -57,6 +57,24 @@ TEST(DecodedSet, OthersStandInForBadSamples) {
   for (int i = 0; i < 9; ++i) expect_same(set.next(), loader.next());
 }
 
+TEST(DecodedSet, ReplacesAndFailsAsALoaderDoes) {
+  Records records = open_records("synthetic:8x8x12", Split::train);
+  const auto good = records.content;
+  records.content = [good](std::int64_t index, Records::Scratch& scratch) {
+    return index == 4 ? Content{{}, 0, 0, 0} : good(index, scratch);
+  };
+  const engine::Device device = engine::Device::cpu(1);
+  LoaderConfig config = shuffled(5);
+  config.on_bad = OnBad::replace;
+  Loader loader(records, everything(12), config);
+  DecodedSet set(records, everything(12), device, {5, 9, 1, engine::Place::host, config.on_bad});
+  EXPECT_EQ(set.skipped().size(), 1u);
+  for (int i = 0; i < 9; ++i) expect_same(set.next(), loader.next());
+  EXPECT_THROW(
+      DecodedSet(records, everything(12), device, {5, 9, 1, engine::Place::host, OnBad::fail}),
+      Error);
+}
+
 TEST(DecodedSet, NothingButBadSamplesIsAnError) {
   Records records = open_records("synthetic:8x8x4", Split::train);
   records.content = [](std::int64_t, Records::Scratch&) { return Content{{}, 0, 0, 0}; };

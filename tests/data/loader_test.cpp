@@ -1,72 +1,29 @@
 // The loader: the same batches for any number of workers, epochs that straddle batches, one pass,
-// bad samples, errors, resuming.
+// resuming, scaling.
 #include "data/loader.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <set>
 
 #include "kernels/error.h"
-#include "tests/data/samples.h"
+#include "tests/data/loading.h"
 
 namespace tunas::data {
 namespace {
 
 using testing::Bytes;
 using testing::Folder;
+using testing::keep;
+using testing::Kept;
 using testing::make_tar;
+using testing::run;
+using testing::samples;
 using testing::sentence;
-
-LoaderConfig training(int batch, int workers = 2) {
-  LoaderConfig config;
-  config.batch = batch;
-  config.workers = workers;
-  config.seed = 42;
-  return config;
-}
-
-/// What a batch holds, without where it lies.
-struct Kept {
-  std::vector<std::int64_t> samples;
-  std::vector<std::int32_t> labels;
-  std::vector<Bytes> pixels;
-  std::vector<int> sides;  // h, w, flip
-  bool operator==(const Kept&) const = default;
-};
-
-Kept keep(const Batch& batch) {
-  Kept kept = {batch.samples, batch.labels, {}, {}};
-  for (const Crop& crop : batch.crops) {
-    EXPECT_EQ(crop.stride, 3 * crop.w);
-    const std::uint8_t* first = batch.pixels + crop.offset;
-    kept.pixels.emplace_back(first, first + 3L * crop.h * crop.w);
-    kept.sides.insert(kept.sides.end(), {crop.h, crop.w, crop.flip});
-  }
-  return kept;
-}
-
-std::vector<Kept> run(const Records& records, const Subset& subset, const LoaderConfig& config,
-                      int batches) {
-  Loader loader(records, subset, config);
-  std::vector<Kept> all;
-  for (int i = 0; i < batches; ++i) all.push_back(keep(loader.next()));
-  return all;
-}
-
-std::vector<std::int64_t> samples(const std::vector<Kept>& batches) {
-  std::vector<std::int64_t> all;
-  for (const Kept& batch : batches)
-    all.insert(all.end(), batch.samples.begin(), batch.samples.end());
-  return all;
-}
-
-Records tar_records(const Folder& folder, const Bytes& tar) {
-  folder.write("a.tar", tar);
-  return open_records("tar:" + folder.path("a.tar"), Split::train);
-}
+using testing::tar_records;
+using testing::training;
 
 TEST(Loader, SameBatchesForAnyNumberOfWorkersAndPrefetch) {
   Folder folder;
@@ -163,82 +120,35 @@ TEST(Loader, ContinuesWhereItStopped) {
   EXPECT_TRUE(std::equal(rest.begin(), rest.end(), whole.begin() + 5));
 }
 
-TEST(Loader, EndlessRunsReplaceBadSamplesAndNothingElse) {
+TEST(Loader, PngsUnderAnyName) {
   Folder folder;
-  const Bytes good = make_tar(12);
-  const Bytes damaged = make_tar(12, [](int i, Bytes& jpeg) {
-    if (i == 3) jpeg[1] = 0;                   // found when planning
-    if (i == 7) jpeg.resize(jpeg.size() / 2);  // found when decoding
-  });
-  const Records bad_records = tar_records(folder, damaged);
-  folder.write("good.tar", good);
-  const Records good_records = open_records("tar:" + folder.path("good.tar"), Split::train);
-  LoaderConfig config = training(12);
-  config.crops = Crops::central;  // reaches the damage every time
-  Loader loader(bad_records, everything(12), config);
-  Loader twin(good_records, everything(12), config);
-  for (std::uint32_t epoch = 0; epoch < 3; ++epoch) {
-    const Kept got = keep(loader.next()), want = keep(twin.next());
-    ASSERT_EQ(got.samples.size(), 12u);
-    const Permutation order(12, {42, Purpose::order, epoch, 0});
-    for (int i = 0; i < 12; ++i) {
-      int place = i;
-      while (order(place) == 3 || order(place) == 7) place = (place + 1) % 12;
-      EXPECT_EQ(got.samples[i], order(place));
-      EXPECT_EQ(got.labels[i], order(place) % 5);
-      EXPECT_EQ(got.pixels[i], want.pixels[place]);
-    }
-  }
-  ASSERT_EQ(loader.skipped().size(), 2u);
-  for (const Skipped& bad : loader.skipped()) {
-    // Where the order has them next to each other, one is met again in the other's place.
-    EXPECT_GE(bad.times, 3);
-    EXPECT_EQ(bad.name, bad_records.name(bad.sample));
-    EXPECT_FALSE(bad.reason.empty());
-  }
-}
-
-TEST(Loader, OnePassLeavesBadSamplesOut) {
-  Folder folder;
-  const Records records = tar_records(folder, make_tar(9, [](int i, Bytes& jpeg) {
-                                        if (i >= 3 && i < 6)
-                                          jpeg.resize(i == 4 ? 0 : jpeg.size() / 4);
+  const Records records = tar_records(folder, make_tar(4, [](int i, Bytes& image) {
+                                        if (i == 2) image = testing::make_png({.seed = 2});
                                       }));
-  Loader loader(records, everything(9), evaluation_loader(3));
-  EXPECT_EQ(loader.next().samples, (std::vector<std::int64_t>{0, 1, 2}));
+  Loader loader(records, everything(4), evaluation_loader(4));
+  EXPECT_EQ(loader.next().size(), 4);
   EXPECT_TRUE(loader.skipped().empty());
-  // The whole second batch is bad; an empty one would look like the end.
-  EXPECT_EQ(loader.next().samples, (std::vector<std::int64_t>{6, 7, 8}));
-  EXPECT_EQ(loader.next().size(), 0);
-  ASSERT_EQ(loader.skipped().size(), 3u);
-  for (int i = 0; i < 3; ++i) EXPECT_EQ(loader.skipped()[i].sample, 3 + i);
 }
 
-TEST(Loader, GivesUpWhereNothingDecodes) {
+TEST(Loader, ScalesOnlyWhereAskedAndLarge) {
   Folder folder;
-  const Records records = tar_records(folder, make_tar(6, [](int, Bytes& jpeg) { jpeg[0] = 0; }));
-  Loader loader(records, everything(6), training(2));
-  for (int i = 0; i < 2; ++i) {
-    const std::string text = sentence([&] { loader.next(); });
-    EXPECT_NE(text.find("6 samples in a row"), std::string::npos) << text;
-    EXPECT_NE(text.find("a.tar: k"), std::string::npos) << text;
+  const Records records = tar_records(folder, make_tar(8));  // crops of 35 to 63 pixels
+  LoaderConfig config = evaluation_loader(8);
+  const Kept plain = run(records, everything(8), config, 1)[0];
+  config.scaling = Scaling::dct;
+  config.resolution = 16;
+  EXPECT_EQ(plain, run(records, everything(8), config, 1)[0]) << "less than 4 * 16 pixels";
+  config.resolution = 14;
+  const Kept half = run(records, everything(8), config, 1)[0];
+  int halved = 0;
+  for (std::size_t i = 0; i < half.sides.size(); i += 3) {
+    const bool large = plain.sides[i] >= 56;
+    EXPECT_NEAR(half.sides[i], large ? plain.sides[i] / 2.0 : plain.sides[i], large ? 0.5 : 0);
+    halved += large;
   }
-}
-
-TEST(Loader, WhatAWorkerThrowsArrivesWithItsBatch) {
-  Records records = open_records("synthetic:8x8x8", Split::train);
-  const auto content = records.content;
-  records.content = [content](std::int64_t i, Records::Scratch& scratch) {
-    if (i == 5) throw std::runtime_error("disk gone");
-    return content(i, scratch);
-  };
-  LoaderConfig config = evaluation_loader(2);
-  config.workers = 3;
-  Loader loader(records, everything(8), config);
-  EXPECT_EQ(loader.next().size(), 2);
-  EXPECT_EQ(loader.next().size(), 2);
-  EXPECT_THROW(loader.next(), std::runtime_error);
-  EXPECT_THROW(loader.next(), std::runtime_error);
+  EXPECT_GT(halved, 0);
+  config.resolution = 0;
+  EXPECT_FALSE(sentence([&] { Loader(records, everything(8), config); }, Exit::usage).empty());
 }
 
 TEST(Loader, StopsPromptlyAndMeasuresItsStalls) {

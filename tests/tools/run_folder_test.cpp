@@ -79,9 +79,12 @@ TEST(ProgressTest, Durations) {
 
 TEST(ProgressTest, LineShowsShareSpeedAndRemainingTime) {
   Progress progress(std::make_shared<Terminal>(Terminal::Kind::plain), 200);
-  progress.step(1, 50, 0.5, [] { return std::string("reward 0.5"); });
+  progress.step(1, 50, {0.5, 0.01}, [] { return std::string("reward 0.5"); });
   EXPECT_EQ(progress.line(50, "reward 0.5"),
             "[##........]  50/200  ETA 1m15s  100 images/s  reward 0.5");
+  progress.step(2, 50, {0.5, 0.25}, [] { return std::string("reward 0.5"); });
+  EXPECT_EQ(progress.line(50, "reward 0.5"),
+            "[##........]  50/200  ETA 1m15s  100 images/s  26% loading  reward 0.5");
 }
 
 }  // namespace

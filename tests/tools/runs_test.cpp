@@ -130,7 +130,7 @@ TEST_F(RunsTest, SearchTrainEval) {
   EXPECT_LE(scores["top1"], scores["top5"]);
   EXPECT_GT(scores["loss"], 0);
   EXPECT_EQ(Json::parse(whole.out)["count"], 48);
-  expect_refusal(eval + " --drop-last --batch-size 60", 3, {"no image was scored"});
+  expect_refusal(eval + " --drop-last --batch-size 60", 3, {"no image would be scored"});
 
   expect_refusal("eval --arch mobilenet_v2 --data synthetic:8x8x9 --weights " +
                      path("train/weights.safetensors"),
@@ -263,14 +263,34 @@ TEST_F(RunsTest, DamagedImagesAreNamedCountedAndLeftOut) {
       run("train --arch mobilenet_v2 --width 0.1 --data tar:" + tar +
           " --resolution 32 --batch-size 5 --steps 8 --threads 1 --out " + path("train"));
   ASSERT_EQ(train.code, 0) << train.err;
-  EXPECT_NE(train.err.find("a.tar: k3 (at byte 14848) is left out"), std::string::npos)
+  EXPECT_NE(train.err.find("left out: " + tar + ": k3 (at byte 14848): "), std::string::npos)
       << train.err;
+  EXPECT_NE(train.err.find(" of the image)"), std::string::npos) << train.err;
   EXPECT_NE(text("train/log.txt").find("1 images could not be decoded"), std::string::npos);
   const Result eval = run("eval --json --threads 1 --arch " + path("train/arch.json") +
                           " --weights " + path("train/weights.safetensors") + " --data tar:" + tar);
   ASSERT_EQ(eval.code, 0) << eval.err;
   EXPECT_EQ(Json::parse(eval.out)["count"], 19);
   EXPECT_EQ(Json::parse(eval.out)["skipped"], 1);
+  const std::string again = "eval --json --threads 1 --arch " + path("train/arch.json") +
+                            " --weights " + path("train/weights.safetensors") +
+                            " --data tar:" + tar + " --on-bad-sample ";
+  const Result replaced = run(again + "replace");
+  ASSERT_EQ(replaced.code, 0) << replaced.err;
+  EXPECT_EQ(Json::parse(replaced.out)["count"], 20);
+  EXPECT_EQ(Json::parse(replaced.out)["skipped"], 1);
+  EXPECT_NE(replaced.err.find("replaced by grey: " + tar + ": k3 (at byte 14848): "),
+            std::string::npos);
+  const Result failed = run(again + "fail");
+  EXPECT_EQ(failed.code, 3);
+  EXPECT_NE(failed.err.find(tar + ": k3 (at byte 14848): "), std::string::npos) << failed.err;
+  EXPECT_NE(failed.err.find("--on-bad-sample skip or replace"), std::string::npos) << failed.err;
+  EXPECT_EQ(
+      run("train --arch mobilenet_v2 --width 0.1 --data tar:" + tar +
+          " --resolution 32 --batch-size 5 --steps 8 --threads 1 --on-bad-sample fail --out " +
+          path("failed"))
+          .code,
+      3);
 
   Bytes cut = data::testing::make_tar(4);
   cut.resize(cut.size() / 2);
