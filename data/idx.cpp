@@ -93,7 +93,7 @@ Records open_fashion_mnist(const std::string& folder, Split split) {
     const std::size_t size = static_cast<std::size_t>(h) * static_cast<std::size_t>(w);
     return Content{values.subspan(static_cast<std::size_t>(index) * size, size), h, w, 1};
   };
-  records.name = [image_path](std::int64_t i) { return image_path + ": " + std::to_string(i); };
+  records.place = [image_path](std::int64_t i) { return Place{image_path, std::to_string(i)}; };
   return records;
 }
 

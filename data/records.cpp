@@ -5,8 +5,11 @@
 #include <cstring>
 #include <memory>
 
+#include "data/archives.h"
+#include "data/cifar.h"
+#include "data/folder.h"
 #include "data/idx.h"
-#include "data/tar.h"
+#include "data/pack.h"
 #include "kernels/error.h"
 #include "kernels/philox.h"
 
@@ -45,6 +48,12 @@ std::int32_t Records::label(std::int64_t index) const {
 Content Records::read(std::int64_t index, Scratch& scratch) const {
   check_index(*this, index);
   return content(index, scratch);
+}
+
+std::string Records::name(std::int64_t index) const {
+  const Place at = place(index);
+  return at.file + (at.key.empty() ? "" : ": " + at.key) +
+         (at.offset < 0 ? "" : " (at byte " + std::to_string(at.offset) + ")");
 }
 
 std::int32_t check_label(std::int64_t label, const std::string& what) {
@@ -91,7 +100,7 @@ Records open_synthetic(const std::string& size) {
     const std::size_t at = philox(place, static_cast<std::uint64_t>(index)).v[0] % kOffsets;
     return Content{std::span(*noise).subspan(at, bytes), h, w, 3};
   };
-  records.name = [spec = records.spec](std::int64_t i) { return spec + ": " + std::to_string(i); };
+  records.place = [spec = records.spec](std::int64_t i) { return Place{spec, std::to_string(i)}; };
   return records;
 }
 
@@ -102,13 +111,18 @@ Records open_records(const std::string& spec, Split split) {
   Records records;
   if (kind == "fashion-mnist") {
     records = open_fashion_mnist(rest.empty() ? kFashionMnist : rest, split);
-  } else if (kind == "tar" && !rest.empty()) {
-    records = open_tars(rest);
   } else if (kind == "synthetic") {
     records = open_synthetic(rest);
+  } else if (const ArchiveFormat* format = archive_format(kind); format && !rest.empty()) {
+    records = open_archives(*format, rest);
+  } else if (kind == "folder" && !rest.empty()) {
+    records = open_folder(rest);
+  } else if (kind == "cifar10" && !rest.empty()) {
+    records = open_cifar10(rest, split);
+  } else if (kind == "pack" && !rest.empty()) {
+    records = open_pack(rest);
   } else {
-    fail(Exit::usage, "data \"", spec,
-         "\" is none of fashion-mnist[:DIR], tar:GLOB, synthetic:WxHxN");
+    fail(Exit::usage, "data \"", spec, "\" is none of ", kSpecs);
   }
   records.spec = spec;
   return records;

@@ -51,9 +51,17 @@ Subset everything(std::int64_t size) {
   return all;
 }
 
-Holdout hold_out(std::int64_t size, std::int64_t count, std::uint64_t seed) {
+namespace {
+
+void check_count(std::int64_t size, std::int64_t count) {
   require(count > 0 && count < size, "cannot hold out ", count, " of ", size,
           " samples; give a number from 1 to ", size - 1);
+}
+
+}  // namespace
+
+Holdout hold_out(std::int64_t size, std::int64_t count, std::uint64_t seed) {
+  check_count(size, count);
   const Permutation permutation(size, {seed, Purpose::holdout, 0, 0});
   std::vector<bool> held(static_cast<std::size_t>(size));
   for (std::int64_t i = 0; i < count; ++i) held[static_cast<std::size_t>(permutation(i))] = true;
@@ -62,6 +70,14 @@ Holdout hold_out(std::int64_t size, std::int64_t count, std::uint64_t seed) {
     (held[static_cast<std::size_t>(i)] ? split.held_out : split.train).push_back(i);
   }
   return split;
+}
+
+Holdout hold_out_first(std::int64_t size, std::int64_t count) {
+  check_count(size, count);
+  Subset train = everything(size);
+  Subset held_out(train.begin(), train.begin() + count);
+  train.erase(train.begin(), train.begin() + count);
+  return {std::move(train), std::move(held_out)};
 }
 
 }  // namespace tunas::data

@@ -42,6 +42,9 @@ struct Holdout {
 /// is left on either side.
 Holdout hold_out(std::int64_t size, std::int64_t count, std::uint64_t seed);
 
+/// Holds out the first `count` of `size` samples. Throws as hold_out does.
+Holdout hold_out_first(std::int64_t size, std::int64_t count);
+
 /// What is held out unless the user says otherwise: a tenth, at least one.
 constexpr std::int64_t default_holdout(std::int64_t size) { return size < 20 ? 1 : size / 10; }
 

@@ -1,26 +1,19 @@
 #include "data/tar.h"
 
-#include <fcntl.h>
-#include <glob.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <map>
-#include <memory>
+#include <nlohmann/json.hpp>
 #include <string_view>
-#include <unordered_map>
 
+#include "data/archives.h"
 #include "kernels/error.h"
 
 namespace tunas::data {
 namespace {
 
-using Bytes = std::span<const std::uint8_t>;
+using Bytes = ByteSpan;
 constexpr std::size_t kBlock = 512;
 
 /// A header block of USTAR; fields are text padded with zero bytes.
@@ -159,71 +152,52 @@ class Reader {
   std::string long_name_, pax_size_;
 };
 
+std::string shown(std::string_view text) {
+  std::string out(text.substr(0, 20));
+  for (char& c : out) c = c < ' ' || c > '~' ? '?' : c;
+  return out;
+}
+
+/// Of KEY.cls, decimal.
 std::int32_t parse_label(std::string_view digits, const std::string& what) {
   while (!digits.empty() && std::strchr(" \r\n\t", digits.back())) digits.remove_suffix(1);
   std::int64_t label = 0;
   const char* end = digits.data() + digits.size();
   const auto parsed = std::from_chars(digits.data(), end, label);
   if (parsed.ec != std::errc() || parsed.ptr != end) {
-    std::string shown(digits.substr(0, 20));
-    for (char& c : shown) c = c < ' ' || c > '~' ? '?' : c;
-    fail(Exit::data, what, ".cls: \"", shown, "\" is no class number");
+    fail(Exit::data, what, ": \"", shown(digits), "\" is no class number");
   }
-  return check_label(label, what + ".cls");
+  return check_label(label, what);
 }
 
-class MappedFile {
- public:
-  explicit MappedFile(const std::string& path) : path_(path) {
-    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    struct stat info = {};
-    if (file < 0 || fstat(file, &info) != 0 || !S_ISREG(info.st_mode)) {
-      const char* reason = file < 0 ? std::strerror(errno) : "not a file";
-      if (file >= 0) close(file);
-      fail(Exit::data, path, ": cannot be opened (", reason, ")");
+/// Of KEY.json, an object with a whole number under "label" or "cls".
+std::int32_t parse_json_label(std::string_view text, const std::string& what) {
+  constexpr std::size_t kMostBytes = 16 << 20;
+  if (text.size() > kMostBytes) fail(Exit::data, what, ": is larger than ", kMostBytes, " bytes");
+  const nlohmann::json all = nlohmann::json::parse(text, nullptr, false);
+  if (all.is_discarded()) fail(Exit::data, what, ": \"", shown(text), "\" is not JSON");
+  for (const char* name : {"label", "cls"}) {
+    if (!all.is_object() || !all.contains(name)) continue;
+    const nlohmann::json& label = all[name];
+    if (label.is_number_unsigned() && label.get<std::uint64_t>() >= kMaxClasses) {
+      fail(Exit::data, what, ": label ", label.dump(), " is not in 0..", kMaxClasses - 1);
     }
-    size_ = static_cast<std::size_t>(info.st_size);
-    data_ = size_ ? mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0) : nullptr;
-    close(file);
-    if (data_ == MAP_FAILED) fail(Exit::data, path, ": cannot be mapped: ", std::strerror(errno));
+    if (label.is_number_integer()) return check_label(label.get<std::int64_t>(), what);
+    fail(Exit::data, what, ": \"", name, "\" is no whole number");
   }
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-  ~MappedFile() {
-    if (data_) munmap(data_, size_);
-  }
-
-  Bytes bytes() const { return {static_cast<const std::uint8_t*>(data_), size_}; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-  void* data_ = nullptr;
-  std::size_t size_ = 0;
-};
-
-std::vector<std::string> matches(const std::string& pattern) {
-  glob_t found = {};
-  const int code = glob(pattern.c_str(), GLOB_TILDE | GLOB_BRACE, nullptr, &found);
-  std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + (code ? 0 : found.gl_pathc));
-  globfree(&found);
-  if (paths.empty()) {
-    fail(Exit::data, "tar:", pattern, ": no file matches; quote the pattern and check the folder");
-  }
-  return paths;
+  fail(Exit::data, what, ": has no whole number \"label\" or \"cls\", and there is no .cls");
 }
 
-/// Where a sample lies; its label is in Records::labels.
-struct Place {
-  std::uint64_t offset, size;
-  std::uint32_t file;
-  std::string key;
+/// What an archive holds of one key; an offset of 0 (a header's) stands for absence.
+struct Parts {
+  std::size_t image = 0;  // number of the image, from 1
+  TarMember cls, json;
 };
 
-struct Tars {
-  std::vector<std::unique_ptr<MappedFile>> files;
-  std::vector<Place> places;
-};
+std::string lower(std::string text) {
+  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return text;
+}
 
 }  // namespace
 
@@ -233,59 +207,61 @@ std::vector<TarMember> tar_members(Bytes archive, const std::string& path) {
 
 std::vector<TarSample> tar_samples(Bytes archive, const std::string& path) {
   std::vector<TarSample> samples;
-  std::unordered_map<std::string, std::size_t> images;
-  std::map<std::string, std::int32_t> labels;
-  for (const TarMember& member : tar_members(archive, path)) {
+  std::map<std::string, Parts> keys;
+  for (TarMember& member : tar_members(archive, path)) {
     const std::size_t slash = member.name.rfind('/') + 1;  // 0 where there is none
     const std::size_t dot = member.name.find('.', slash);
     if (dot == std::string::npos) continue;
-    const std::string key = member.name.substr(0, dot), ending = member.name.substr(dot + 1);
-    bool fresh = true;
-    if (ending == "jpg" || ending == "jpeg") {
-      fresh = images.emplace(key, samples.size()).second;
-      samples.push_back({key, member.offset, member.size, 0});
-    } else if (ending == "cls") {
-      const auto digits = as_text(archive.subspan(member.offset, member.size));
-      fresh = labels.emplace(key, parse_label(digits, path + ": " + key)).second;
+    const std::string key = member.name.substr(0, dot), ending = lower(member.name.substr(dot + 1));
+    const bool image = ending == "jpg" || ending == "jpeg" || ending == "png";
+    if (!image && ending != "cls" && ending != "json") continue;
+    Parts& parts = keys[key];
+    TarMember& label = ending == "cls" ? parts.cls : parts.json;
+    if (image ? parts.image != 0 : label.offset != 0) {
+      fail(Exit::data, path, ": ", member.name, ": this key comes twice (at byte ", member.offset,
+           "); keys are names up to their first dot");
     }
-    if (!fresh) fail(Exit::data, path, ": ", member.name, ": this key comes twice");
+    if (image) {
+      samples.push_back({key, member.offset, member.size, 0});
+      parts.image = samples.size();
+    } else {
+      label = std::move(member);
+    }
   }
-  for (TarSample& sample : samples) {
-    const auto label = labels.find(sample.key);
-    if (label == labels.end()) fail(Exit::data, path, ": ", sample.key, ".cls is missing");
-    sample.label = label->second;
-  }
-  for (const auto& [key, label] : labels) {
-    if (!images.contains(key)) fail(Exit::data, path, ": ", key, ".cls has no ", key, ".jpg");
+  const auto text = [&](const TarMember& member) {
+    return as_text(archive.subspan(member.offset, member.size));
+  };
+  for (auto& [key, parts] : keys) {
+    const bool has_cls = parts.cls.offset != 0, has_json = parts.json.offset != 0;
+    if (parts.image == 0) {
+      if (!has_cls) continue;  // JSON may be about the archive
+      fail(Exit::data, path, ": ", key, ".cls has no ", key, ".jpg, .jpeg or .png");
+    }
+    if (!has_cls && !has_json) fail(Exit::data, path, ": ", key, ".cls is missing");
+    samples[parts.image - 1].label =
+        has_cls ? parse_label(text(parts.cls), path + ": " + key + ".cls")
+                : parse_json_label(text(parts.json), path + ": " + key + ".json");
   }
   return samples;
 }
 
-Records open_tars(const std::string& pattern) {
-  const auto tars = std::make_shared<Tars>();
-  Records records;
-  records.spec = "tar:" + pattern;
-  for (const std::string& path : matches(pattern)) {
-    const auto& file = tars->files.emplace_back(std::make_unique<MappedFile>(path));
-    const auto index = static_cast<std::uint32_t>(tars->files.size() - 1);
-    for (TarSample& sample : tar_samples(file->bytes(), path)) {
-      tars->places.push_back({sample.offset, sample.size, index, std::move(sample.key)});
-      records.labels.push_back(sample.label);
-    }
+namespace {
+
+Index index_tar(Bytes archive, const std::string& path) {
+  Index index;
+  for (const TarSample& sample : tar_samples(archive, path)) {
+    index.add(sample.key, sample.offset, sample.size, sample.label);
   }
-  if (records.labels.empty()) {
-    fail(Exit::data, "tar:", pattern, ": no KEY.jpg with KEY.cls in ", tars->files.size(),
-         " file(s)");
-  }
-  records.content = [tars](std::int64_t i, Records::Scratch&) {
-    const Place& place = tars->places[static_cast<std::size_t>(i)];
-    return Content{tars->files[place.file]->bytes().subspan(place.offset, place.size)};
-  };
-  records.name = [tars](std::int64_t i) {
-    const Place& place = tars->places[static_cast<std::size_t>(i)];
-    return tars->files[place.file]->path() + ": " + place.key;
-  };
-  return records;
+  return index;
 }
+
+Content tar_content(Bytes archive, std::uint64_t offset, std::uint64_t size) {
+  return Content{archive.subspan(offset, size)};
+}
+
+}  // namespace
+
+const ArchiveFormat kTar = {"tar", 1, "KEY.jpg, .jpeg or .png with KEY.cls or KEY.json", index_tar,
+                            tar_content};
 
 }  // namespace tunas::data

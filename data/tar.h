@@ -1,14 +1,14 @@
-// WebDataset tars: uncompressed USTAR archives (with GNU and pax long names) in which KEY.jpg or
-// KEY.jpeg and KEY.cls (the label, decimal) make a sample. KEY ends at the first dot of the file
-// name, as WebDataset has it; members with other endings are not looked at.
+// WebDataset tars: uncompressed USTAR archives (with GNU and pax long names) in which KEY.jpg,
+// KEY.jpeg or KEY.png and KEY.cls (the label, decimal) or KEY.json (an object with the label under
+// "label" or "cls") make a sample; where both are there, .cls says the label. KEY ends at the first
+// dot of the file name, as WebDataset has it, endings are of either case, and members with other
+// endings are not looked at. Records: open_archives(kTar, pattern) of data/archives.h.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
-
-#include "data/records.h"
 
 namespace tunas::data {
 
@@ -24,16 +24,12 @@ std::vector<TarMember> tar_members(std::span<const std::uint8_t> archive, const 
 
 struct TarSample {
   std::string key;
-  std::uint64_t offset = 0, size = 0;  // of the JPEG
+  std::uint64_t offset = 0, size = 0;  // of the image
   std::int32_t label = 0;
 };
 
 /// The samples of an archive, in the order of their images. Throws Error(data) as above, and for
 /// an image without label, a label without image, a key that comes twice, an unreadable label.
 std::vector<TarSample> tar_samples(std::span<const std::uint8_t> archive, const std::string& path);
-
-/// All samples of the files that match, files in alphabetical order; the files are mapped, not
-/// read. Throws Error(data) as above, and where nothing matches or the files hold no sample.
-Records open_tars(const std::string& pattern);
 
 }  // namespace tunas::data

@@ -52,6 +52,7 @@ const Verb& find_verb(const std::vector<std::string>& words) {
 std::string value_name(const Option& option) {
   if (!option.choices.empty()) {
     std::string list;
+    if (option.type == Type::integer) list = "N";
     for (const std::string& choice : option.choices) list += (list.empty() ? "" : "|") + choice;
     return list;
   }

@@ -31,6 +31,10 @@ std::string joined(const std::vector<std::string>& words) {
   return list;
 }
 
+bool is_choice(const Option& option, const std::string& text) {
+  return std::find(option.choices.begin(), option.choices.end(), text) != option.choices.end();
+}
+
 /// Checks `text` against the option; returns it in its one spelling (flags: true or false).
 std::string checked(const Option& option, const std::string& text, const std::string& from) {
   const auto refuse = [&](const std::string& wanted) {
@@ -39,8 +43,7 @@ std::string checked(const Option& option, const std::string& text, const std::st
   double value = 0;
   switch (option.type) {
     case Type::text:
-      if (!option.choices.empty() &&
-          std::find(option.choices.begin(), option.choices.end(), text) == option.choices.end()) {
+      if (!option.choices.empty() && !is_choice(option, text)) {
         refuse("one of " + joined(option.choices) + "; the nearest is " +
                search::nearest_name(text, option.choices));
       }
@@ -51,8 +54,11 @@ std::string checked(const Option& option, const std::string& text, const std::st
       refuse("true or false");
       break;
     case Type::integer: {
+      if (is_choice(option, text)) return text;
       long whole = 0;
-      if (!parse(text, whole)) refuse("a whole number");
+      if (!parse(text, whole)) {
+        refuse("a whole number" + (option.choices.empty() ? "" : " or " + joined(option.choices)));
+      }
       value = static_cast<double>(whole);
       break;
     }
@@ -251,7 +257,11 @@ nlohmann::ordered_json Config::json() const {
           value = text(option.name);
           break;
         case Type::integer:
-          value = integer(option.name);
+          if (is_choice(option, text(option.name))) {
+            value = text(option.name);
+          } else {
+            value = integer(option.name);
+          }
           break;
         case Type::number:
           value = number(option.name);

@@ -8,7 +8,7 @@
 namespace tunas::tools {
 
 Option data_option() {
-  return {.name = "data", .unit = "SPEC", .help = "fashion-mnist[:DIR] or tar:GLOB"};
+  return {.name = "data", .unit = "SPEC", .help = std::string("images: one of ") + data::kSpecs};
 }
 
 std::vector<Option> data_options() {
@@ -17,7 +17,9 @@ std::vector<Option> data_options() {
           {.name = "holdout",
            .type = Type::integer,
            .unit = "images",
-           .help = "held out of --data (default: a tenth)",
+           .help = "held out of --data, drawn at random (default: a tenth); published: the first "
+                   "50046 of TensorFlow Datasets' imagenet2012, as tfrecord:GLOB",
+           .choices = {"published"},
            .least = 0},
           {.name = "min-area",
            .type = Type::number,
@@ -31,7 +33,7 @@ std::vector<Option> data_options() {
            .least = 2}};
 }
 
-std::vector<Option> machine_options() {
+std::vector<Option> compute_options() {
   return {
       {.name = "device",
        .fallback = "auto",
@@ -51,13 +53,18 @@ std::vector<Option> machine_options() {
        .fallback = "0",
        .help = "that compute; 0: all cores; results do not depend on it",
        .least = 0,
-       .most = 1024},
-      {.name = "workers",
-       .type = Type::integer,
-       .fallback = "2",
-       .help = "threads that decode images; results do not depend on it",
-       .least = 1,
        .most = 1024}};
+}
+
+std::vector<Option> machine_options() {
+  std::vector<Option> options = compute_options();
+  options.push_back({.name = "workers",
+                     .type = Type::integer,
+                     .fallback = "2",
+                     .help = "threads that decode images; results do not depend on it",
+                     .least = 1,
+                     .most = 1024});
+  return options;
 }
 
 ImageSet open_image_set(const std::string& spec, data::Split split) {
@@ -65,6 +72,23 @@ ImageSet open_image_set(const std::string& spec, data::Split split) {
   data::Subset all = data::everything(records->size());
   return {std::move(records), std::move(all)};
 }
+
+namespace {
+
+/// The first 50 046 records of the training split of TensorFlow Datasets' imagenet2012, in its
+/// stored order (specification section 17): of any other records they would be another set.
+data::Holdout published_split(const data::Records& records, const Config& config) {
+  constexpr std::int64_t kHeldOut = 50046, kTraining = 1281167;
+  require(records.spec.starts_with("tfrecord:"), config.from("holdout"),
+          " published: is a split of TensorFlow Datasets' imagenet2012 in its stored order; give ",
+          "--data tfrecord:DIR/imagenet2012-train.tfrecord-*, not ", records.spec);
+  require(records.size() == kTraining, config.from("holdout"), " published: ", records.spec,
+          " holds ", records.size(), " images where imagenet2012's training split has ", kTraining,
+          "; match all its 1024 files and no others");
+  return data::hold_out_first(records.size(), kHeldOut);
+}
+
+}  // namespace
 
 ImageSets open_image_sets(const Config& config) {
   ImageSets sets;
@@ -75,15 +99,19 @@ ImageSets open_image_sets(const Config& config) {
     sets.held_out = open_image_set(config.text("val-data"), data::Split::test);
     return sets;
   }
-  const std::int64_t size = sets.train.size();
-  const std::int64_t count =
-      config.has("holdout") ? config.integer("holdout") : data::default_holdout(size);
   sets.held_out.records = sets.train.records;
-  if (count > 0) {
-    data::Holdout parts = data::hold_out(size, count, 0);
-    sets.train.subset = std::move(parts.train);
-    sets.held_out.subset = std::move(parts.held_out);
+  const std::int64_t size = sets.train.size();
+  data::Holdout parts;
+  if (config.has("holdout") && config.text("holdout") == "published") {
+    parts = published_split(*sets.train.records, config);
+  } else {
+    const std::int64_t count =
+        config.has("holdout") ? config.integer("holdout") : data::default_holdout(size);
+    if (count == 0) return sets;
+    parts = data::hold_out(size, count, 0);
   }
+  sets.train.subset = std::move(parts.train);
+  sets.held_out.subset = std::move(parts.held_out);
   return sets;
 }
 

@@ -15,7 +15,9 @@ namespace tunas::tools {
 /// --data, --val-data, --holdout, --classes.
 std::vector<Option> data_options();
 Option data_option();
-/// --device, --precision, --kernels, --threads, --workers.
+/// --device, --precision, --kernels, --threads.
+std::vector<Option> compute_options();
+/// The same and --workers.
 std::vector<Option> machine_options();
 
 /// A part of some records.

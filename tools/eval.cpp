@@ -68,6 +68,10 @@ Subject subject(const Config& config, const engine::Safetensors& weights) {
   subject.alone.resolution = resolution(config, subject.alone);
   subject.preprocess.resize = static_cast<int>(std::floor(subject.preprocess.resize * larger));
   subject.preprocess = overridden(subject.preprocess, config);
+  require(subject.preprocess.resize == 0 || subject.preprocess.resize >= subject.alone.resolution,
+          config.from("resize"), ": the shorter side becomes ", subject.preprocess.resize,
+          ", less than the ", subject.alone.resolution,
+          " pixels that are shown; give at least that");
   return subject;
 }
 

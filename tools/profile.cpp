@@ -7,13 +7,13 @@
 
 #include "engine/file.h"
 #include "engine/range.h"
-#include "kernels/philox.h"
 #include "search/fusion_floor.h"
 #include "search/network.h"
 #include "search/random_search.h"
 #include "tools/data_sets.h"
 #include "tools/interrupt.h"
 #include "tools/profile_report.h"
+#include "tools/random_images.h"
 #include "tools/selection.h"
 
 namespace tunas::tools {
@@ -21,29 +21,6 @@ namespace {
 
 enum class Step : unsigned char { train, search, eval };
 constexpr const char* kSteps[] = {"train", "search", "eval"};
-
-/// Images of random bytes, as large as the network's input.
-struct RandomImages {
-  std::vector<std::uint8_t> pixels;
-  Batch batch;
-
-  RandomImages(int images, int resolution, int classes) {
-    const auto side = static_cast<std::size_t>(resolution);
-    const std::size_t bytes = 3 * side * side;
-    for (std::size_t i = 0; i < static_cast<std::size_t>(images) * bytes; i += 4) {
-      for (const std::uint32_t word : philox({0, Purpose::test, 0, 0}, i).v) {
-        pixels.push_back(static_cast<std::uint8_t>(word));
-      }
-    }
-    batch.pixels = pixels.data();
-    for (int i = 0; i < images; ++i) {
-      batch.crops.push_back({static_cast<std::size_t>(i) * bytes, resolution, resolution,
-                             3 * resolution, i % 2 == 1});
-      batch.labels.push_back(i % classes);
-      batch.samples.push_back(i);
-    }
-  }
-};
 
 Step step_of(const Config& config) {
   if (!config.has("pass")) return config.has("space") ? Step::search : Step::train;
@@ -203,12 +180,6 @@ Exit run(const Config& given) {
   return Exit::ok;
 }
 
-std::vector<Option> machine_options_without_workers() {
-  std::vector<Option> options = machine_options();
-  std::erase_if(options, [](const Option& option) { return option.name == "workers"; });
-  return options;
-}
-
 }  // namespace
 
 Verb profile_verb() {
@@ -244,7 +215,7 @@ Verb profile_verb() {
                  .most = 1000},
                 resolution_option()},
                {variant_options(),
-                machine_options_without_workers(),
+                compute_options(),
                 {{.name = "clock",
                   .fallback = "auto",
                   .help = "of a GPU: CUPTI where it can be had, or events around each call",

@@ -26,7 +26,7 @@ struct Option {
   std::string fallback = {};  // empty: not set
   std::string unit = {};      // what the value is or is counted in: FILE, images, ms
   std::string help = {};
-  std::vector<std::string> choices = {};  // text only; empty: anything
+  std::vector<std::string> choices = {};  // of text, empty: anything; of numbers: words besides
   double least = -std::numeric_limits<double>::infinity();
   double most = std::numeric_limits<double>::infinity();  // of whole numbers, unless said: 2^31-1
   Role role = Role::setting;
@@ -55,8 +55,14 @@ Verb train_verb();
 Verb eval_verb();
 Verb import_verb();
 Verb export_verb();
+Verb latency_measure_verb();
 Verb profile_verb();
 Verb doctor_verb();
+Verb data_index_verb();
+Verb data_check_verb();
+Verb data_pack_verb();
+Verb data_stats_verb();
+Verb data_bench_verb();
 
 /// TUNAS_BATCH_SIZE of batch-size; the config key batch_size.
 std::string environment_name(const std::string& option);

@@ -193,7 +193,7 @@ TEST(Loader, EndlessRunsReplaceBadSamplesAndNothingElse) {
   for (const Skipped& bad : loader.skipped()) {
     // Where the order has them next to each other, one is met again in the other's place.
     EXPECT_GE(bad.times, 3);
-    EXPECT_EQ(bad.name, folder.path("a.tar") + ": k" + std::to_string(bad.sample));
+    EXPECT_EQ(bad.name, bad_records.name(bad.sample));
     EXPECT_FALSE(bad.reason.empty());
   }
 }

@@ -21,9 +21,6 @@ using testing::Folder;
 using testing::make_tar;
 using testing::sentence;
 
-#define EXPECT_SAYS(sentence, part) \
-  EXPECT_NE((sentence).find(part), std::string::npos) << "\"" << (sentence) << "\""
-
 Bytes read(const Records& records, std::int64_t i) {
   Records::Scratch scratch;
   const Content content = records.read(i, scratch);
@@ -189,7 +186,7 @@ TEST(Tar, SamplesOfSeveralFilesInOrder) {
   EXPECT_EQ(read(records, 0), bytes_of("JPEG y"));
   EXPECT_EQ(records.label(1), 3);
   EXPECT_EQ(read(records, 1), Bytes(600, 'z'));
-  EXPECT_EQ(records.name(0), folder.path("1.tar") + ": b/y");
+  EXPECT_EQ(records.name(0), folder.path("1.tar") + ": b/y (at byte 1536)");
 }
 
 TEST(Tar, LongNamesOfGnuAndPax) {
@@ -237,7 +234,8 @@ TEST(Tar, BrokenArchivesAreNamed) {
   bad.insert(bad.end(), good.begin(), good.end());
   EXPECT_SAYS(says(bad), "data after the end of the archive");
   EXPECT_SAYS(says({}), "truncated");
-  EXPECT_SAYS(says(Bytes(1024)), "no KEY.jpg with KEY.cls");
+  EXPECT_SAYS(says(Bytes(1024)),
+              "hold no sample; one is KEY.jpg, .jpeg or .png with KEY.cls or KEY.json");
   EXPECT_SAYS(sentence([&] { open_records("tar:" + folder.path("none*.tar"), Split::train); }),
               "no file matches");
   EXPECT_SAYS(sentence([&] { open_records("tar:" + folder.path(""), Split::train); }),
@@ -261,6 +259,49 @@ TEST(Tar, EverySampleNeedsOneImageAndOneLabel) {
   for (const std::string label : {"-1", "1048576"}) {
     EXPECT_SAYS(says({{"k.jpg", "J"}, {"k.cls", label}}), "label " + label + " is not in");
   }
+}
+
+TEST(Tar, PngsAndJsonLabels) {
+  Folder folder;
+  Bytes tar;
+  add_member(tar, "a.PNG", bytes_of("P"));
+  add_member(tar, "a.json", bytes_of(R"({"caption": "x", "label": 12})"));
+  add_member(tar, "b.json", bytes_of(R"({"cls": 3, "text": [[[]]]})"));
+  add_member(tar, "b.JPEG", bytes_of("J"));
+  add_member(tar, "c.jpg", bytes_of("J"));
+  add_member(tar, "c.json", bytes_of("not JSON, and not looked at beside .cls"));
+  add_member(tar, "c.cls", bytes_of("4"));
+  add_member(tar, "about.json", bytes_of(R"({"license": "of the archive"})"));
+  end_archive(tar);
+  const Records records = open_archive(folder, tar);
+  EXPECT_EQ(records.labels, (std::vector<std::int32_t>{12, 3, 4}));
+  EXPECT_EQ(read(records, 0), bytes_of("P"));
+}
+
+TEST(Tar, JsonLabelsMustBeWholeNumbers) {
+  const auto says = [](const std::string& json) {
+    Bytes tar;
+    add_member(tar, "k.jpg", bytes_of("J"));
+    add_member(tar, "k.json", bytes_of(json));
+    end_archive(tar);
+    return sentence([&] { tar_samples(tar, "a.tar"); });
+  };
+  EXPECT_SAYS(says("{"), "a.tar: k.json: \"{\" is not JSON");
+  EXPECT_SAYS(says("[1]"), "has no whole number \"label\" or \"cls\"");
+  EXPECT_SAYS(says(R"({"label": "cat"})"), "\"label\" is no whole number");
+  EXPECT_SAYS(says(R"({"cls": 1.5})"), "\"cls\" is no whole number");
+  EXPECT_SAYS(says(R"({"label": -1})"), "label -1 is not in");
+  EXPECT_SAYS(says(R"({"label": 18446744073709551615})"), "label 18446744073709551615 is not in");
+  EXPECT_SAYS(says(std::string(100'000, '[')), "is not JSON");
+}
+
+TEST(Tar, AnImageIsOneFile) {
+  Bytes tar;
+  add_member(tar, "k.jpg", bytes_of("J"));
+  add_member(tar, "k.png", bytes_of("P"));
+  add_member(tar, "k.cls", bytes_of("1"));
+  end_archive(tar);
+  EXPECT_SAYS(sentence([&] { tar_samples(tar, "a.tar"); }), "k.png: this key comes twice");
 }
 
 TEST(Tar, SharedTarsHoldWhatTheirPageSays) {

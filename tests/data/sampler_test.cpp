@@ -104,6 +104,13 @@ TEST(Holdout, LeavesSomethingOnBothSides) {
   EXPECT_EQ(default_holdout(2), 1);
 }
 
+TEST(Holdout, TheFirstInStoredOrder) {
+  const Holdout split = hold_out_first(7, 3);
+  EXPECT_EQ(split.held_out, (Subset{0, 1, 2}));
+  EXPECT_EQ(split.train, (Subset{3, 4, 5, 6}));
+  EXPECT_THROW(hold_out_first(7, 7), Error);
+}
+
 TEST(Permutation, NeedsSamples) { EXPECT_THROW(Permutation(0, {}), Error); }
 
 }  // namespace

@@ -157,6 +157,12 @@ std::string sentence(const Action& action, Exit code = Exit::data) {
   return {};
 }
 
+#define EXPECT_SAYS(sentence, part)                                                            \
+  do {                                                                                         \
+    const std::string said_ = (sentence);                                                      \
+    EXPECT_NE(said_.find(part), std::string::npos) << "\"" << said_ << "\" lacks: " << (part); \
+  } while (false)
+
 /// A folder of the shared test data (TUNAS_SHARED, by default beside the sources); empty if absent.
 inline std::string shared_data(const std::string& name) {
   const char* set = std::getenv("TUNAS_SHARED");

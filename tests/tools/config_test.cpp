@@ -122,6 +122,18 @@ TEST_F(ConfigTest, SettleOnlyFillsWhatIsUnset) {
   EXPECT_EQ(config.number("target"), 57);
 }
 
+TEST_F(ConfigTest, ANumberMayAlsoBeAWord) {
+  const auto holdout = [&](const std::string& text) {
+    return Config(verb_, {{"holdout", text}}, {}).json()["holdout"]["value"];
+  };
+  EXPECT_EQ(holdout("12"), 12);
+  EXPECT_EQ(holdout("published"), "published");
+  EXPECT_EQ(refusal([&] { holdout("publshed"); }),
+            "flag --holdout: 'publshed' is not a whole number or published");
+  const Config again(verb_, {{"config", file(R"({"holdout": "published"})")}}, {});
+  EXPECT_EQ(again.text("holdout"), "published");
+}
+
 TEST_F(ConfigTest, UnknownNamesGetTheNearest) {
   const std::string variable = refusal([&] { Config(verb_, {}, {{"TUNAS_EPOHCS", "3"}}); });
   EXPECT_TRUE(contains(variable, "TUNAS_EPOHCS") && contains(variable, "TUNAS_EPOCHS")) << variable;

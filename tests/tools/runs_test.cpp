@@ -231,6 +231,28 @@ TEST_F(RunsTest, KernelsOfTheLibraryComputeTheSame) {
 #endif
 }
 
+TEST_F(RunsTest, ALatencyTableIsMeasuredAndSearchedWith) {
+  const std::string measure = "latency measure " + kSpace + "--resolution 16 --threads 1 ";
+  const Result table = run(measure + "--networks 5 --repeats 2 --json -o " + path("table.json"));
+  ASSERT_EQ(table.code, 0) << table.err;
+  const Json evaluation = Json::parse(table.out);
+  EXPECT_EQ(evaluation["networks"], 5);
+  EXPECT_GT(evaluation["median_ms"], 0);
+  const Json written = Json::parse(text("table.json"));
+  EXPECT_EQ(written["evaluation"], evaluation);
+  EXPECT_EQ(written["resolution"], 16);
+  const Result priced = run("cost " + kSpace + "--resolution 16 --cost " + path("table.json") +
+                            " --indices 0:0:0:0:0:0:0:0:0");
+  ASSERT_EQ(priced.code, 0) << priced.err;
+  EXPECT_GT(std::stod(priced.out), 0);
+  const Result searched =
+      run(kSearch + "--cost " + path("table.json") + " --target " +
+          std::to_string(std::stod(priced.out)) +
+          " --batch-size 8 --shards 2 --steps 2 --threads 1 --out " + path("run"));
+  EXPECT_EQ(searched.code, 0) << searched.err;
+  expect_refusal(measure + "-o /none/table.json", 3, {"/none/table.json"});
+}
+
 TEST_F(RunsTest, DamagedImagesAreNamedCountedAndLeftOut) {
   using data::testing::Bytes;
   const data::testing::Folder images;
@@ -241,7 +263,8 @@ TEST_F(RunsTest, DamagedImagesAreNamedCountedAndLeftOut) {
       run("train --arch mobilenet_v2 --width 0.1 --data tar:" + tar +
           " --resolution 32 --batch-size 5 --steps 8 --threads 1 --out " + path("train"));
   ASSERT_EQ(train.code, 0) << train.err;
-  EXPECT_NE(train.err.find("a.tar: k3 is left out"), std::string::npos) << train.err;
+  EXPECT_NE(train.err.find("a.tar: k3 (at byte 14848) is left out"), std::string::npos)
+      << train.err;
   EXPECT_NE(text("train/log.txt").find("1 images could not be decoded"), std::string::npos);
   const Result eval = run("eval --json --threads 1 --arch " + path("train/arch.json") +
                           " --weights " + path("train/weights.safetensors") + " --data tar:" + tar);
