@@ -92,19 +92,18 @@ class Said {
     for (std::size_t i = 0; i < count; ++i) {
       while (at < end && (*at == ' ' || (i > 0 && *at == ','))) ++at;
       const auto [next, error] = std::from_chars(at, end, out[i]);
-      if (error != std::errc() || !(out[i] >= least && out[i] <= most)) refuse(key, *list);
+      if (error != std::errc() || !(out[i] >= least && out[i] <= most)) refuse(key);
       at = next;
     }
-    if (at != end) refuse(key, *list);
+    if (at != end) refuse(key);
     return true;
+  }
+  [[noreturn]] void refuse(const char* key) const {
+    fail(Exit::data, weights_.path(), ": its metadata say ", key, " = '", *text(key),
+         "', which is not what is expected there; write the file again with what is meant");
   }
 
  private:
-  [[noreturn]] void refuse(const char* key, const std::string& value) const {
-    fail(Exit::data, weights_.path(), ": its metadata say ", key, " = '", value,
-         "', which is not what is expected there (search/family.h)");
-  }
-
   const Safetensors& weights_;
 };
 
@@ -129,6 +128,7 @@ void says_one_of(const Said& said, const char* key, std::pair<const char*, T> a,
 ImageFacts said_of_images(const Said& said, ImageFacts images) {
   double resolution = 0, resize = 0;
   if (said.numbers("resolution", 1, 8, 4096, &resolution)) {
+    if (static_cast<int>(resolution) % 8 != 0) said.refuse("resolution");  // as of every space
     images = at_resolution(images, static_cast<int>(resolution));
   }
   if (said.numbers("resize", 1, 8, 8192, &resize)) images.resize = static_cast<int>(resize);

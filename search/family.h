@@ -3,7 +3,7 @@
 // (__metadata__) goes before what the family usually does:
 //
 //   bn_eps         "1e-05"                      mean, std      "0.5,0.5,0.5", of values from 0 to 1
-//   padding        begins with symmetric, or holds SAME        resolution     "224", of the network
+//   padding        begins with symmetric, or holds SAME        resolution     "224", a multiple of 8
 //   interpolation  bilinear, bicubic            resize         "256", of the shorter side
 //   relu           relu, relu6                  gate           sigmoid, hard_sigmoid
 #pragma once

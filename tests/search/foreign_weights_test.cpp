@@ -296,7 +296,8 @@ TEST(Family, MetadataGoBeforeTheFamily) {
   for (const auto& [key, value] : {std::pair{"bn_eps", "small"},
                                    {"mean", "0.5,0.5"},
                                    {"std", "1,1,0"},
-                                   {"resolution", "224x224"}}) {
+                                   {"resolution", "224x224"},
+                                   {"resolution", "180"}}) {
     tensors.write(file, {{key, value}});
     EXPECT_THROW(family_of(Safetensors(file)), Error) << key;
   }
