@@ -136,7 +136,7 @@ search::Space with_classes(const search::Space& space, const Config& config,
                            const ImageSets& sets) {
   constexpr int kPublished = 1001, kImageNet = 1000;
   search::Space changed = space;
-  const int present = sets.train.records->classes();
+  const int present = std::max(sets.train.records->classes(), sets.held_out.records->classes());
   if (config.has("classes")) {
     changed.classes = static_cast<int>(config.integer("classes"));
   } else if (space.classes == kPublished && present < kImageNet) {

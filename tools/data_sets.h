@@ -43,7 +43,8 @@ ImageSets open_image_sets(const Config& config);
 ImageSet open_image_set(const std::string& spec, data::Split split);
 
 /// `space` with the classes that --classes says or, for a published space and data of fewer than
-/// ImageNet's 1000 classes, that the data has. Error(Exit::data) where a label does not fit.
+/// ImageNet's 1000 classes, that the data has, held-out images included. Error(Exit::data) where a
+/// label does not fit.
 search::Space with_classes(const search::Space& space, const Config& config, const ImageSets& sets);
 
 /// Records what --resolution, --classes and --holdout came to, for config.json.

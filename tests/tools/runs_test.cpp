@@ -253,6 +253,18 @@ TEST_F(RunsTest, ALatencyTableIsMeasuredAndSearchedWith) {
   expect_refusal(measure + "-o /none/table.json", 3, {"/none/table.json"});
 }
 
+TEST_F(RunsTest, HeldOutImagesMayHaveClassesThatTheTrainingSampleLacks) {
+  const data::testing::Folder images;
+  const std::string two = images.write("two.tar", data::testing::make_tar(2));
+  const std::string five = images.write("five.tar", data::testing::make_tar(5));
+  const Result train = run(
+      "train --arch mobilenet_v2 --width 0.1 --resolution 32 --batch-size 2 --steps 1 --data tar:" +
+      two + " --val-data tar:" + five + " --json --out " + path("train"));
+  ASSERT_EQ(train.code, 0) << train.err;
+  EXPECT_EQ(Json::parse(text("train/config.json"))["classes"]["value"], 5);
+  EXPECT_EQ(Json::parse(train.out)["count"], 5);
+}
+
 TEST_F(RunsTest, DamagedImagesAreNamedCountedAndLeftOut) {
   using data::testing::Bytes;
   const data::testing::Folder images;
