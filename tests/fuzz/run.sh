@@ -38,4 +38,4 @@ fuzz() {
 }
 export -f fuzz
 export seconds build
-printf '%s\n' "${targets[@]}" | xargs -P2 -I{} bash -c 'fuzz {}'
+printf '%s\n' "${targets[@]}" | xargs -P2 -I{} bash -c 'fuzz {}' || exit 1
