@@ -115,6 +115,8 @@ TEST_F(DataTest, CheckNamesEveryBadRecord) {
   EXPECT_EQ(objects[1]["key"], "k7");
   EXPECT_GT(objects[1]["offset"], 512);
   EXPECT_FALSE(objects[1]["reason"].get<std::string>().empty());
+  EXPECT_GT(objects[1]["byte"], 0) << "within the image";
+  EXPECT_NE(bad.out.find(" of the image)"), std::string::npos) << bad.out;
   EXPECT_EQ(objects[2], (Json{{"checked", 12}, {"bad", 2}}));
 }
 
