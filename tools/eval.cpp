@@ -112,7 +112,8 @@ Exit run(const Config& given) {
   if (config.has("predictions")) {
     predictions.emplace(config.text("predictions"), subject.alone.classes);
     options.each = [&](std::int64_t sample, std::int32_t label, std::span<const float> logits) {
-      predictions->add(images.records->name(sample), label, logits);
+      const data::Place at = images.records->place(sample);
+      predictions->add(at.key.empty() ? at.file : at.key, label, logits);
     };
   }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -34,7 +35,12 @@ void Predictions::add(const std::string& key, std::int32_t label, std::span<cons
                      R"(, "label": )" + std::to_string(label) + R"(, "top5": [)";
   const auto list = [&](const auto& values) {
     for (std::size_t i = 0; i < values.size(); ++i) {
-      fmt::format_to(std::back_inserter(line), "{}{}", i > 0 ? ", " : "", values[i]);
+      if (i > 0) line += ", ";
+      if (std::isfinite(static_cast<float>(values[i]))) {
+        fmt::format_to(std::back_inserter(line), "{}", values[i]);
+      } else {
+        line += "null";  // JSON has no such numbers
+      }
     }
   };
   list(best_classes(outputs, 5));

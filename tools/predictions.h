@@ -1,9 +1,9 @@
 // Predictions: what a network says of each image, one JSON object a line.
 //
-//   {"key": "val-0.tar: n01440764_tench", "label": 0, "top5": [0, 389, ...], "logits": [...]}
+//   {"key": "n01440764_tench", "label": 0, "top5": [0, 389, ...], "logits": [...]}
 //
-// Classes come best first, the lower index first where logits are equal. The file appears when
-// all images were scored, or not at all.
+// The key is the file where the file holds nothing else. Classes come best first, the lower index
+// first where logits are equal. The file appears when all images were scored, or not at all.
 #pragma once
 
 #include <cstdint>

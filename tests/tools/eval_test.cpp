@@ -44,6 +44,7 @@ TEST_F(EvalTest, MobileNetV2AsMeasured) {
   for (std::string line; std::getline(predictions, line); ++count) {
     const Json image = Json::parse(line);
     ASSERT_EQ(image["logits"].size(), 1000u);
+    ASSERT_EQ(image["key"].get<std::string>()[0], 'n') << "the key in its tar";
     ASSERT_EQ(image["top5"].size(), 5u);
     right += image["top5"][0] == image["label"];
     for (int i = 0; i < 4; ++i) {
