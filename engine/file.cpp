@@ -44,9 +44,25 @@ bool sync_all(int descriptor) { return ::fsync(descriptor) == 0 || errno == EINV
 
 std::string part_of(const std::string& path) { return path + ".part"; }
 
+/// The file that a new one at `path` replaces or becomes: what a link leads to.
+std::string target_of(const std::string& path) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) != 0) return path;  // nothing is there yet
+  if (!S_ISREG(status.st_mode)) {
+    fail(Exit::data, path, ": is there and is no plain file; give the name of a file");
+  }
+  if ((status.st_mode & 0222) == 0) {
+    fail(Exit::data, path, ": is there and is read-only; choose another name");
+  }
+  std::error_code error;
+  const std::filesystem::path target = std::filesystem::canonical(path, error);
+  return error ? path : target.string();
+}
+
 }  // namespace
 
-NewFile::NewFile(std::string path) : path_(std::move(path)), descriptor_(create(part_of(path_))) {}
+NewFile::NewFile(const std::string& path)
+    : path_(target_of(path)), descriptor_(create(part_of(path_))) {}
 
 NewFile::~NewFile() {
   if (descriptor_ < 0) return;

@@ -1,6 +1,7 @@
 // Files that are complete or absent. A NewFile is written beside its name (path + ".part"), fsynced
 // and renamed by commit(), so a kill or a full disk never leaves half a file under the real name
-// and never costs the file that was there before. A LineFile only ever holds whole lines.
+// and never costs the file that was there before. Links are followed; what is no plain file or may
+// not be written is refused at once. A LineFile only ever holds whole lines.
 //
 // All errors are Error(Exit::data) with the path and the system's reason.
 #pragma once
@@ -13,7 +14,7 @@ namespace tunas::engine {
 
 class NewFile {
  public:
-  explicit NewFile(std::string path);
+  explicit NewFile(const std::string& path);
   NewFile(const NewFile&) = delete;
   NewFile& operator=(const NewFile&) = delete;
   ~NewFile();  // without commit(): what was written is removed

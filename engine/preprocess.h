@@ -10,6 +10,9 @@
 
 namespace tunas {
 
+/// In files and options; the index is the value of the enum.
+inline constexpr const char* kResampleNames[] = {"legacy_bicubic", "bicubic", "bilinear"};
+
 struct Preprocess {
   int resize = 0;  // pixels of the shorter side; 0: as tf does it
   Resample resample = Resample::legacy_bicubic;

@@ -131,11 +131,14 @@ ImageFacts said_of_images(const Said& said, ImageFacts images) {
     if (static_cast<int>(resolution) % 8 != 0) said.refuse("resolution");  // as of every space
     images = at_resolution(images, static_cast<int>(resolution));
   }
-  if (said.numbers("resize", 1, 8, 8192, &resize)) images.resize = static_cast<int>(resize);
+  if (said.numbers("resize", 1, 0, 8192, &resize)) images.resize = static_cast<int>(resize);
   said.numbers("mean", 3, -1e3, 1e3, images.mean);
   said.numbers("std", 3, 1e-6, 1e3, images.std);
-  says_one_of<Resample>(said, "interpolation", {"bilinear", Resample::bilinear},
-                        {"bicubic", Resample::bicubic}, images.interpolation);
+  const std::string* how = said.text("interpolation");
+  for (const Resample resample :
+       {Resample::legacy_bicubic, Resample::bicubic, Resample::bilinear}) {
+    if (how && *how == kResampleNames[static_cast<int>(resample)]) images.interpolation = resample;
+  }
   return images;
 }
 
@@ -181,7 +184,7 @@ Metadata metadata_of(const Family& family) {
           {"resize", std::to_string(images.resize)},
           {"mean", three(images.mean)},
           {"std", three(images.std)},
-          {"interpolation", images.interpolation == Resample::bilinear ? "bilinear" : "bicubic"}};
+          {"interpolation", kResampleNames[static_cast<int>(images.interpolation)]}};
 }
 
 Family with_facts_of(const Family& family, const Space& network) {
@@ -206,6 +209,19 @@ ImageFacts at_resolution(const ImageFacts& images, int resolution) {
   scaled.resolution = resolution;
   scaled.resize = resolution * images.resize / images.resolution;
   return scaled;
+}
+
+ImageFacts facts_of(const Preprocess& preprocess, int resolution) {
+  ImageFacts facts;
+  facts.resolution = resolution;
+  facts.resize = preprocess.resize;
+  facts.interpolation = preprocess.resample;
+  for (int c = 0; c < 3; ++c) {
+    const auto share = [](float value) { return std::round(value / 255.0 * 1e6) / 1e6; };
+    facts.mean[c] = share(preprocess.normalization.mean[c]);
+    facts.std[c] = share(preprocess.normalization.std[c]);
+  }
+  return facts;
 }
 
 Preprocess preprocess_of(const ImageFacts& images) {

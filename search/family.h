@@ -3,8 +3,9 @@
 // (__metadata__) goes before what the family usually does:
 //
 //   bn_eps         "1e-05"                      mean, std      "0.5,0.5,0.5", of values from 0 to 1
-//   padding        begins with symmetric, or holds SAME        resolution     "224", a multiple of 8
-//   interpolation  bilinear, bicubic            resize         "256", of the shorter side
+//   padding        begins with symmetric, or holds SAME        resolution     "224", a multiple of
+//   8 interpolation  bilinear, bicubic,           resize         "256", of the shorter side; "0":
+//                  legacy_bicubic                              the central 0.875 is resized
 //   relu           relu, relu6                  gate           sigmoid, hard_sigmoid
 #pragma once
 
@@ -63,8 +64,9 @@ Family with_facts_of(const Family& family, const Space& network);
 /// The same at another resolution: what is resized keeps its proportion to what is shown.
 ImageFacts at_resolution(const ImageFacts& images, int resolution);
 
-/// What the image kernel and the crops make of `images`.
+/// What the image kernel and the crops make of `images`, and back.
 Preprocess preprocess_of(const ImageFacts& images);
+ImageFacts facts_of(const Preprocess& preprocess, int resolution);
 
 /// A reference network is the shape of a family; a file says what it means.
 enum class Origin : unsigned char { reference, file };

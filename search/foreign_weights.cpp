@@ -1,6 +1,7 @@
 #include "search/foreign_weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <set>
 
@@ -108,8 +109,14 @@ class Source {
 
  private:
   static std::string list(const char* title, const std::vector<std::string>& names) {
+    constexpr std::size_t kNamed = 5;
     std::string joined;
-    for (const std::string& name : names) joined += (joined.empty() ? title : ", ") + name;
+    for (std::size_t i = 0; i < std::min(names.size(), kNamed); ++i) {
+      joined += (joined.empty() ? title : ", ") + names[i];
+    }
+    if (names.size() > kNamed) {
+      joined += " and " + std::to_string(names.size() - kNamed) + " more";
+    }
     return joined;
   }
 
@@ -205,9 +212,19 @@ std::vector<std::string> names_of(const Safetensors& file) {
   return names;
 }
 
-}  // namespace
+/// Error(Exit::numeric) naming the first parameter with a number that is not finite.
+void check_finite(const ParamStore& params, const std::string& file) {
+  for (const Param& param : params.params()) {
+    for (const float value : params.read(param)) {
+      if (std::isfinite(value)) continue;
+      fail(Exit::numeric, file, ": numbers of ", param.name,
+           " are not finite; did its training "
+           "diverge?");
+    }
+  }
+}
 
-WeightsReport load_weights_any(ParamStore& params, const Space& network, const std::string& file) {
+WeightsReport load_any(ParamStore& params, const Space& network, const std::string& file) {
   const Safetensors tensors(file);
   const std::vector<std::string> names = names_of(tensors);
   const Scheme scheme = scheme_of(tensors);
@@ -221,6 +238,14 @@ WeightsReport load_weights_any(ParamStore& params, const Space& network, const s
     reading.read(conv);
   }
   return source.finish(network, scheme);
+}
+
+}  // namespace
+
+WeightsReport load_weights_any(ParamStore& params, const Space& network, const std::string& file) {
+  const WeightsReport report = load_any(params, network, file);
+  check_finite(params, file);
+  return report;
 }
 
 WeightsReport load_weights_any(Network& network, const std::string& file) {

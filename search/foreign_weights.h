@@ -33,7 +33,8 @@ struct WeightsReport {
 
 /// Reads weights under any of the names that are known. `network` (one point) is the space that the
 /// parameters were registered for; see `fitted`. Error(Exit::data) naming all tensors that are
-/// missing, that belong to no layer, or that have another shape.
+/// missing, that belong to no layer, or that have another shape; Error(Exit::numeric) where a
+/// number is not finite.
 WeightsReport load_weights_any(engine::ParamStore& params, const Space& network,
                                const std::string& file);
 WeightsReport load_weights_any(Network& network, const std::string& file);

@@ -1,6 +1,7 @@
 // tunas arch show: the layers of one network, its size and its cost. tunas arch export: the network
 // in the words of another program.
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <cstdio>
 
@@ -8,6 +9,7 @@
 #include "search/locate.h"
 #include "search/net_config.h"
 #include "tools/selection.h"
+#include "tools/terminal.h"
 
 namespace tunas::tools {
 namespace {
@@ -81,6 +83,13 @@ Exit write(const Config& config) {
   std::string text;
   if (format == "net-config") {
     text = search::net_config(network.alone);
+    if (network.alone.padding == Padding::same) {
+      open_log();
+      spdlog::warn(
+          "a net.config cannot say that {} pads as TensorFlow does; tell its reader, as in "
+          "tunas eval --padding same",
+          network.alone.name);
+    }
   } else if (format == "timm") {
     text = search::block_strings(network.alone);
   } else if (format == "indices") {

@@ -10,10 +10,12 @@ namespace {
 
 /// Of the verbs that begin with `group`; empty where none does.
 std::string verb_list(const std::string& group) {
+  std::size_t width = 0;
+  for (const Verb& verb : verbs()) width = std::max(width, verb.name.size() + 2);
   std::string text;
   for (const Verb& verb : verbs()) {
     if (!verb.name.starts_with(group)) continue;
-    text += "  " + verb.name + std::string(14 - verb.name.size(), ' ') + verb.summary + "\n";
+    text += "  " + verb.name + std::string(width - verb.name.size(), ' ') + verb.summary + "\n";
   }
   return text;
 }

@@ -141,6 +141,13 @@ void Config::read_environment(const Environment& environment) {
   }
 }
 
+namespace {
+
+/// Whether somebody chose a recorded value: another recipe replaces those that nobody did.
+bool own(const std::string& from) { return from != "default" && !from.starts_with("recipe "); }
+
+}  // namespace
+
 void Config::read_file(const std::string& path) {
   nlohmann::json root;
   try {
@@ -153,6 +160,7 @@ void Config::read_file(const std::string& path) {
   for (const Option& option : verb_->options) {
     if (option.role == Role::setting) known.push_back(config_key(option.name));
   }
+  const bool other_recipe = has("recipe");  // a higher rank asks for it
   for (const auto& [name, value] : root.items()) {
     const std::string key = config_key(name);
     const auto found =
@@ -163,6 +171,7 @@ void Config::read_file(const std::string& path) {
             verb_->name, "; the nearest is '", search::nearest_name(key, known), "'");
     // In the config.json of a run folder a value stands beside its origin.
     const bool pair = value.is_object() && value.contains("value");
+    if (pair && other_recipe && !own(value.value("from", ""))) continue;
     const std::string text = text_of(pair ? value["value"] : value, path + ": " + name);
     if (!text.empty()) set(*found, text, Rank::file, "file " + path);
   }

@@ -82,7 +82,8 @@ Exit run(const Config& config) {
     std::fflush(stdout);
   }
   if (json) std::fputs(report_text(all).c_str(), stdout);
-  return interrupted() ? Exit::interrupted : Exit::ok;
+  if (interrupted()) fail(Exit::interrupted, "interrupted; not all numbers of workers were tried");
+  return Exit::ok;
 }
 
 Option min_area_option() {

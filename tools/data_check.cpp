@@ -89,7 +89,9 @@ Exit run(const Config& config) {
   const std::string end = json ? Json({{"checked", checked}, {"bad", bad}}).dump() + "\n"
                                : fmt::format("{} images, {} bad\n", checked, bad);
   std::fputs(end.c_str(), stdout);
-  if (checked < records.size()) return Exit::interrupted;
+  if (checked < records.size()) {
+    fail(Exit::interrupted, "interrupted; ", checked, " of ", records.size(), " images checked");
+  }
   return bad > 0 ? Exit::data : Exit::ok;
 }
 

@@ -27,10 +27,15 @@ struct Ready {
   std::string reason;
 };
 
+/// How far an image is looked into that is packed as it is.
+enum class Look : unsigned char { header, whole };
+
 /// One thread's.
 struct Maker {
+  Look look = Look::header;
   data::Decoder decoder;
   data::Records::Scratch scratch;
+  std::vector<std::uint8_t> rgb;
 
   void make(const data::Records& records, std::int64_t index, Payload payload, Ready& ready) {
     ready.reason.clear();
@@ -38,14 +43,13 @@ struct Maker {
       if (records.verify) records.verify(index);
       const data::Content content = records.read(index, scratch);
       ready.size = decoder.open(content);
-      if (payload == Payload::encoded) {
-        ready.bytes.assign(content.bytes.begin(), content.bytes.end());
-        return;
-      }
-      const auto h = static_cast<std::size_t>(ready.size.h),
-                 w = static_cast<std::size_t>(ready.size.w);
-      ready.bytes.resize(3 * h * w);
-      decoder.read({0, 0, ready.size.h, ready.size.w}, ready.bytes.data());
+      const bool encoded = payload == Payload::encoded;
+      if (encoded) ready.bytes.assign(content.bytes.begin(), content.bytes.end());
+      if (encoded && look == Look::header) return;
+      std::vector<std::uint8_t>& pixels = encoded ? rgb : ready.bytes;
+      pixels.resize(3 * static_cast<std::size_t>(ready.size.h) *
+                    static_cast<std::size_t>(ready.size.w));
+      decoder.read({0, 0, ready.size.h, ready.size.w}, pixels.data());
     } catch (const Error& error) {
       if (error.code() != Exit::data) throw;
       ready.reason = error.what();
@@ -97,6 +101,7 @@ Exit run(const Config& config) {
   const PackOrder order(config, records.size());
   const int workers = all_workers(config);
   std::vector<Maker> makers(static_cast<std::size_t>(workers));
+  for (Maker& maker : makers) maker.look = config.flag("skip-bad") ? Look::whole : Look::header;
   std::vector<Ready> ready(static_cast<std::size_t>(in_order_window(workers)));
   RecordProgress progress(open_log(), records.size());
   catch_interrupt();

@@ -214,7 +214,7 @@ Exit run(const Config& config) {
     return !interrupted();
   };
   in_order(work);
-  if (interrupted()) return Exit::interrupted;
+  if (interrupted()) fail(Exit::interrupted, "interrupted; no numbers without all images");
   const Json all = stats.json(records, look);
   std::fputs((config.flag("json") ? report_text(all) : text(all)).c_str(), stdout);
   return Exit::ok;

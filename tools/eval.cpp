@@ -94,6 +94,7 @@ void say(const search::WeightsReport& report) {
 Exit run(const Config& given) {
   Config config = given;
   const std::string weights = config.text("weights");
+  check_output(config, "predictions", {"weights", "arch"});
   const Subject subject = tools::subject(config, engine::Safetensors(weights));
   const ImageSet images = open_image_set(config.text("data"), data::Split::test);
   data::check_labels(*images.records, subject.alone.classes);
@@ -127,7 +128,7 @@ Exit run(const Config& given) {
   spdlog::info("{}", subject.text());
   catch_interrupt();
   const Scores scores = evaluate(trainer, images, options, device);
-  if (interrupted()) return Exit::interrupted;
+  if (interrupted()) fail(Exit::interrupted, "interrupted; no scores without all images");
   if (scores.outcome.images == 0) {
     fail(Exit::data, config.text("data"), ": no image was scored; none could be decoded");
   }

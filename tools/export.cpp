@@ -82,22 +82,18 @@ void compare(const search::Family& here, const search::Family& there) {
 }
 
 void write_safetensors(const Config& config, const search::Model& model, const search::Space& alone,
-                       const std::optional<search::Family>& known) {
+                       const Preprocess& preprocess) {
   const Scheme scheme = scheme_of(config, alone);
   const auto families = search::families();
   search::Family family = *std::find_if(families.begin(), families.end(),
                                         [&](const auto& each) { return each.scheme == scheme; });
   const search::Family there = family;
-  if (known) family.images = known->images;
+  family.images = search::facts_of(preprocess, alone.resolution);
   family = search::with_facts_of(family, alone);
-  if (config.text("names") == "torchvision") compare(family, there);
+  compare(family, there);
   Metadata metadata = search::metadata_of(family);
   metadata.erase("family");  // the names tell
   metadata["arch"] = alone.name;
-  if (!known) {  // trained here, on images resized as TensorFlow does it
-    metadata.erase("resize");
-    metadata.erase("interpolation");
-  }
   search::save_foreign_weights(model.params, alone, scheme, config.text("safetensors"), metadata);
 }
 
@@ -105,6 +101,8 @@ Exit run(const Config& config) {
   require(config.has("onnx") || config.has("safetensors"),
           "tunas export needs --onnx FILE or --safetensors FILE");
   const std::string file = config.text("weights");
+  check_output(config, "onnx", {"weights", "arch", "safetensors"});
+  check_output(config, "safetensors", {"weights", "arch"});
   const Safetensors weights(file);
   const Network network = variant(open_network(config.text("arch")), config);
   const std::optional<search::Family> known = search::family_of(weights);
@@ -115,13 +113,13 @@ Exit run(const Config& config) {
   search::Model model(device, alone);
   search::load_weights_any(model.params, alone, file);
   open_log();
+  const Preprocess preprocess = preprocess_of(network, known, larger);
   if (config.has("onnx")) {
-    const Preprocess preprocess = preprocess_of(network, known, larger);
     search::write_onnx(
         {alone, model.params, preprocessing(preprocess, alone.resolution), TUNAS_VERSION},
         config.text("onnx"));
   }
-  if (config.has("safetensors")) write_safetensors(config, model, alone, known);
+  if (config.has("safetensors")) write_safetensors(config, model, alone, preprocess);
   return Exit::ok;
 }
 

@@ -164,6 +164,7 @@ Exit run(const Config& given) {
   search::Space space = variant(open_space(config.text("space")), config);
   space.resolution = resolution(config, space);
   const std::string path = config.text("out");
+  check_output(config, "out", {"space", "config"});
   engine::NewFile file(path);  // a place where it cannot be is an error at once
   const int batch = static_cast<int>(config.integer("batch-size"));
   const int repeats = static_cast<int>(config.integer("repeats"));
@@ -175,7 +176,9 @@ Exit run(const Config& given) {
   LatencyTable table(space);
   HeldOut held_out;
   catch_interrupt();
-  if (!measure(watch, config, space, table, held_out)) return Exit::interrupted;
+  if (!measure(watch, config, space, table, held_out)) {
+    fail(Exit::interrupted, "interrupted; ", path, " was not written");
+  }
 
   const auto [mean, most] = held_out.errors(table);
   const Json evaluation = {{"networks", held_out.archs.size()},

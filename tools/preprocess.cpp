@@ -11,8 +11,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Index in this list = value of the enum.
-const std::vector<std::string> kInterpolations = {"legacy_bicubic", "bicubic", "bilinear"};
+const std::vector<std::string> kInterpolations(std::begin(kResampleNames),
+                                               std::end(kResampleNames));
 
 constexpr double kWhite = 255;
 

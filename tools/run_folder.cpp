@@ -11,8 +11,13 @@
 namespace tunas::tools {
 namespace {
 
-constexpr const char* kFiles[] = {"config.json",  "log.txt",   "metrics.jsonl",
-                                  "timing.jsonl", "arch.json", "weights.safetensors"};
+constexpr const char* kFiles[] = {"config.json",
+                                  "log.txt",
+                                  "metrics.jsonl",
+                                  "timing.jsonl",
+                                  "arch.json",
+                                  "weights.safetensors",
+                                  "weights_last.safetensors"};
 
 [[noreturn]] void fail_system(const std::string& path, const char* what, const std::error_code& e) {
   fail(Exit::data, path, ": cannot be ", what, " (", e.message(), "); choose another --out");
@@ -41,6 +46,9 @@ RunFolder::RunFolder(std::string path, Existing existing) : path_(std::move(path
   require(empty || existing == Existing::overwrite, path_,
           ": is there already and is not empty; choose another --out, or --overwrite to replace "
           "the run in it");
+  const bool run = std::filesystem::exists(file("config.json"), error) ||
+                   std::filesystem::exists(file("arch.json"), error);
+  require(empty || run, path_, ": holds files, but no run to overwrite; choose another --out");
 }
 
 void RunFolder::create() const {

@@ -161,6 +161,20 @@ std::vector<Option> variant_options() {
            .help = "first convolution and first reduction at stride 1, for 32 to 64 pixels"}};
 }
 
+void check_output(const Config& config, const std::string& output,
+                  const std::vector<std::string>& others) {
+  if (!config.has(output)) return;
+  const std::filesystem::path path = config.text(output);
+  for (const std::string& other : others) {
+    if (!config.has(other)) continue;
+    std::error_code error;
+    const bool same =
+        path == config.text(other) || std::filesystem::equivalent(path, config.text(other), error);
+    require(!same, config.from(output), " and ", config.from(other), " name the same file, ",
+            path.string(), ", which would be lost; choose another name");
+  }
+}
+
 std::vector<Option> join(std::vector<Option> first, const std::vector<std::vector<Option>>& lists) {
   for (const std::vector<Option>& list : lists) first.insert(first.end(), list.begin(), list.end());
   return first;

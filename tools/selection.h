@@ -32,6 +32,11 @@ Option config_option();
 /// --width, --small-images.
 std::vector<Option> variant_options();
 
+/// Error(Exit::usage) where the file of option `output` is also that of one of `others`: it would
+/// be lost.
+void check_output(const Config& config, const std::string& output,
+                  const std::vector<std::string>& others);
+
 /// `first` and all of `lists`, in order.
 std::vector<Option> join(std::vector<Option> first, const std::vector<std::vector<Option>>& lists);
 

@@ -71,6 +71,9 @@ std::string Steps::text() const {
 }
 
 Steps plan_steps(Config& config, const Recipes& recipes, std::int64_t examples) {
+  if (config.from("steps").starts_with("flag") && config.from("epochs").starts_with("flag")) {
+    config.one_of({"steps", "epochs"});  // refuses both; of a recorded run both are known
+  }
   const bool few = count_steps(config, examples) < kSmallBelow;
   config.settle("recipe", few ? "small" : recipes.all.front().name);
   Steps steps;

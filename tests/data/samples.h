@@ -16,6 +16,7 @@
 #include <jpeglib.h>
 
 #include "kernels/error.h"
+#include "tests/support/shared_data.h"
 
 namespace tunas::data::testing {
 
@@ -233,20 +234,5 @@ std::string sentence(const Action& action, Exit code = Exit::data) {
     const std::string said_ = (sentence);                                                      \
     EXPECT_NE(said_.find(part), std::string::npos) << "\"" << said_ << "\" lacks: " << (part); \
   } while (false)
-
-/// A folder of the shared test data (TUNAS_SHARED, by default beside the sources); empty if absent.
-inline std::string shared_data(const std::string& name) {
-  const char* set = std::getenv("TUNAS_SHARED");
-  const std::string root = set ? set : std::string(TUNAS_SOURCE_DIR) + "/../shared";
-  const std::string path = root + "/data/" + name;
-  return std::filesystem::exists(path) ? path : "";
-}
-
-#define TUNAS_NEED_SHARED(variable, name)                                          \
-  const std::string variable = ::tunas::data::testing::shared_data(name);          \
-  if (variable.empty()) {                                                          \
-    GTEST_SKIP() << "needs the shared test data " << name << "; set TUNAS_SHARED"; \
-  }                                                                                \
-  static_assert(true)
 
 }  // namespace tunas::data::testing

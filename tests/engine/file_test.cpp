@@ -74,6 +74,26 @@ TEST_F(FileTest, DeviceThatIsFull) {
   EXPECT_THROW(lines.write("x"), Error);
 }
 
+TEST_F(FileTest, OnlyPlainFilesThatMayBeWrittenAreReplaced) {
+  write_file((folder_ / "real").string(), "old");
+  std::filesystem::create_symlink("real", folder_ / "link");
+  write_file((folder_ / "link").string(), "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder_ / "link"));
+  EXPECT_EQ(read_file((folder_ / "real").string()), "new");
+  const auto refusal = [](const std::string& path) {
+    try {
+      NewFile file(path);
+      return std::string();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+  };
+  EXPECT_NE(refusal(folder_.string()).find("no plain file"), std::string::npos);
+  EXPECT_NE(refusal("/dev/null").find("no plain file"), std::string::npos);
+  std::filesystem::permissions(folder_ / "real", std::filesystem::perms::owner_read);
+  EXPECT_NE(refusal((folder_ / "real").string()).find("read-only"), std::string::npos);
+}
+
 TEST_F(FileTest, ReadFileHasALimitAndAReason) {
   write_file(path("f"), "12345");
   EXPECT_EQ(read_file(path("f"), 5), "12345");

@@ -13,6 +13,7 @@
 #include "search/family.h"
 #include "search/net_config.h"
 #include "tests/search/formula.h"
+#include "tests/support/shared_data.h"
 
 namespace tunas::search {
 namespace {
@@ -123,19 +124,17 @@ TEST_F(ForeignWeights, EveryKnownNetworkComputesWhatPyTorchComputes) {
 }
 
 TEST_F(ForeignWeights, PublishedFilesComputeWhatPyTorchComputes) {
-  const char* root = std::getenv("TUNAS_SHARED");
-  const std::string shared = std::string(root ? root : "../shared") + "/data/weights/";
-  if (!std::filesystem::exists(shared)) GTEST_SKIP() << "no weights in " << shared;
+  TUNAS_NEED_SHARED(shared, "weights");
   for (const auto& [name, model] : golden()["files"].items()) {
     const bool symmetric = name.ends_with(" symmetric");
-    const std::string file = shared + name.substr(0, name.find(' ')) + ".safetensors";
+    const std::string file = shared + "/" + name.substr(0, name.find(' ')) + ".safetensors";
     const Safetensors weights(file);
     const Family family = family_of(weights).value();
     EXPECT_EQ(family.images.resolution, model["resolution"]) << name;
     EXPECT_EQ(family.images.mean[1], 0.5) << name;
     Space space;
     if (name.starts_with("proxyless")) {
-      std::ifstream in(shared + "proxyless-w0.3-r176_arch.json");
+      std::ifstream in(shared + "/proxyless-w0.3-r176_arch.json");
       const std::string text{std::istreambuf_iterator<char>(in), {}};
       space = fitted(parse_net_config(text, "arch"), Origin::file, weights);
       EXPECT_EQ(family.images.resize, 201);

@@ -9,6 +9,7 @@
 
 #include "kernels/error.h"
 #include "search/arch.h"
+#include "tests/support/shared_data.h"
 
 namespace tunas::search {
 namespace {
@@ -76,10 +77,8 @@ TEST(NetConfig, WhatIsWrittenReadsBackTheSame) {
 }
 
 TEST(NetConfig, PublishedArchitectureAndItsCounts) {
-  const char* root = std::getenv("TUNAS_SHARED");
-  const std::string file =
-      std::string(root ? root : "../shared") + "/data/weights/proxyless-w0.3-r176_arch.json";
-  if (!std::filesystem::exists(file)) GTEST_SKIP() << "no " << file;
+  TUNAS_NEED_SHARED(weights, "weights");
+  const std::string file = weights + "/proxyless-w0.3-r176_arch.json";
   std::ifstream in(file);
   const std::string text{std::istreambuf_iterator<char>(in), {}};
   const Space net = parse_net_config(text, file);

@@ -1,5 +1,6 @@
 // The program as its users meet it: exit codes, one sentence per mistake, data on stdout.
 #include "tests/tools/program.h"
+#include "tools/verb.h"
 
 #include <gtest/gtest.h>
 
@@ -124,6 +125,12 @@ TEST_F(ProgramTest, DoctorSpeaksJson) {
 }
 
 TEST_F(ProgramTest, HelpOfAGroupAndOfAVerb) {
+  const Result all = run("--help");
+  EXPECT_EQ(all.code, 0) << all.err;
+  for (const Verb& verb : verbs()) {
+    EXPECT_NE(all.out.find("  " + verb.name + "  "), std::string::npos) << verb.name;
+    EXPECT_EQ(run(verb.name + " --help").code, 0) << verb.name;
+  }
   EXPECT_NE(run("space --help").out.find("space sample"), std::string::npos);
   EXPECT_EQ(run("space --help").code, 0);
   EXPECT_EQ(run("help search").out, run("search --help").out);

@@ -79,6 +79,7 @@ TEST_F(RunsTest, MistakesAreRefusedBeforeAnythingStarts) {
 TEST_F(RunsTest, AnExistingRunIsKeptUnlessOverwritten) {
   fs::create_directories(path("run"));
   engine::write_file(path("run/notes.txt"), "mine");
+  engine::write_file(path("run/config.json"), "{}");
   const std::string search = kSearch + kFast + "--out " + path("run");
   expect_refusal(search, 2, {path("run"), "--overwrite"});
   EXPECT_EQ(run(search + " --overwrite").code, 0);
@@ -183,6 +184,66 @@ TEST_F(RunsTest, TrainsAsTorchvisionDoes) {
   EXPECT_EQ(text("plain/weights.safetensors"), text("run/weights_last.safetensors"))
       << "averages change nothing but what is scored";
   EXPECT_FALSE(fs::exists(path("plain/weights_last.safetensors")));
+}
+
+TEST_F(RunsTest, NothingIsLostToAnOutput) {
+  const std::string data = " --data synthetic:24x24x40 ";
+  const std::string train =
+      "train --arch mobilenet_v2 --width 0.25 --resolution 16 --batch-size 4" + data + "--out " +
+      path("run");
+  ASSERT_EQ(run(train + " --steps 1 --ema 0.5").code, 0);
+  const std::string network =
+      " --arch " + path("run/arch.json") + " --weights " + path("run/weights.safetensors");
+  const std::string before = text("run/weights.safetensors");
+  expect_refusal("eval" + network + data + "--predictions " + path("run/weights.safetensors"), 2,
+                 {"--predictions", "--weights", "same file"});
+  expect_refusal("export" + network + " --onnx " + path("run/../run/arch.json"), 2,
+                 {"--onnx", "--arch"});
+  expect_refusal("export" + network + " --onnx " + path("x") + " --safetensors " + path("x"), 2,
+                 {"--onnx", "--safetensors"});
+  EXPECT_EQ(text("run/weights.safetensors"), before);
+
+  ASSERT_EQ(run(train + " --steps 1 --overwrite").code, 0);
+  EXPECT_FALSE(fs::exists(path("run/weights_last.safetensors"))) << "of the run before";
+  fs::create_directories(path("photos"));
+  engine::write_file(path("photos/a.jpg"), "mine");
+  expect_refusal(
+      "train --arch mobilenet_v2 --steps 1 --overwrite" + data + "--out " + path("photos"), 2,
+      {path("photos"), "no run"});
+}
+
+TEST_F(RunsTest, WeightsThatAreNotFiniteScoreNothing) {
+  const std::string data = " --data synthetic:24x24x40 ";
+  ASSERT_EQ(run("train --arch mobilenet_v2 --width 0.25 --resolution 16 --batch-size 4 --steps 1" +
+                data + "--out " + path("run"))
+                .code,
+            0);
+  std::string weights = text("run/weights.safetensors");
+  const std::uint32_t nan = 0x7fc00000;
+  weights.replace(weights.size() - 4, 4, reinterpret_cast<const char*>(&nan), 4);
+  const std::size_t sum = weights.find("data_xxh64");
+  weights.replace(sum, 4, "nosu");  // no checksum that would tell
+  engine::write_file(path("nan.safetensors"), weights);
+  expect_refusal(
+      "eval --arch " + path("run/arch.json") + " --weights " + path("nan.safetensors") + data, 6,
+      {path("nan.safetensors"), "finite"});
+}
+
+TEST_F(RunsTest, AnotherRecipeReplacesWhatNobodyChose) {
+  const std::string train =
+      "train --arch mobilenet_v2 --width 0.25 --resolution 16 --data synthetic:24x24x40 ";
+  ASSERT_EQ(run(train + "--batch-size 4 --steps 1 --out " + path("a")).code, 0);
+  ASSERT_EQ(
+      run("train --config " + path("a/config.json") + " --recipe tunas-90 --out " + path("b")).code,
+      0);
+  const Json a = Json::parse(text("a/config.json")), b = Json::parse(text("b/config.json"));
+  EXPECT_EQ(a["lr"]["value"], 0.3);
+  EXPECT_NEAR(b["lr"]["value"], 0.165, 1e-6);
+  EXPECT_EQ(b["min_area"]["value"], 0.08);
+  EXPECT_EQ(b["batch_size"]["value"], 4) << "that one was chosen";
+  ASSERT_EQ(run("train --config " + path("a/config.json") + " --out " + path("c")).code, 0);
+  EXPECT_EQ(text("a/weights.safetensors"), text("c/weights.safetensors"));
+  expect_refusal(train + "--steps 2 --epochs 2 --out " + path("d"), 2, {"--steps", "--epochs"});
 }
 
 TEST_F(RunsTest, RecipesSayWhatIsPublished) {
