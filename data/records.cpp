@@ -68,7 +68,7 @@ void check_labels(const Records& records, int classes) {
     const std::int32_t label = records.labels[static_cast<std::size_t>(i)];
     if (label < 0 || label >= classes) {
       fail(Exit::data, records.name(i), ": label ", label, " does not fit a classifier of ",
-           classes, " classes");
+           classes, " classes; the largest label there is ", records.classes() - 1);
     }
   }
 }

@@ -237,7 +237,7 @@ std::vector<Option> search_options() {
           cost_of_search(),
           {.name = "target",
            .type = Type::number,
-           .help = "cost aimed at (default: the published one of a latency table)",
+           .help = "cost aimed at (default: that of a published table; others need one)",
            .least = 1e-9,
            .most = 1e18},
           {.name = "reward",
