@@ -20,17 +20,22 @@ using test::Values;
 
 constexpr int kResolution = 48, kImages = 8, kClasses = 100;
 constexpr double kRate = 0.002;
-constexpr double kFirst = 1e-4;  // limit of the first step: loss and gradients
+constexpr double kFirst = 1e-4;  // limit of the first step: loss and every gradient
 constexpr double kLast = 1e-3;   // limit of all steps: losses, statistics and weights
-// Limit of how far all weights moved, as one vector. A weight moves by 1e-3 of itself, so that
+// Limit of how far all weights moved, as one vector. They move by about 1e-3 of themselves, so that
 // kLast alone would pass weights that were never trained.
-constexpr double kMoved = 1e-2;
+constexpr double kMoved = 1e-3;
 
+// The start keeps rounding small beside these limits (see place_biases in parity_peer.py);
+// MobileNetV3 needs small scales for that, MobileNetV2 has the more exact gradients with scales
+// of 1.
 struct Case {
   const char* reference;
   Scheme scheme;
+  float gamma;  // of norms, about
   float smoothing, weight_decay;
   std::size_t steps;
+  double inside = 3;  // of the kinks of activations: see place_biases in parity_peer.py
 };
 
 std::vector<FormulaImages> batches(std::size_t steps) {
@@ -49,7 +54,7 @@ std::vector<FormulaImages> batches(std::size_t steps) {
 
 /// Weights by formula; kernels before norms, whose size the output does not feel, and the
 /// classifier's a fifth, so that steps move them as far as in a training.
-void fill(engine::ParamStore& params) {
+void fill(engine::ParamStore& params, float gamma) {
   for (const engine::Param& param : params.params()) {
     std::vector<float> values = weight_values(param.name, param.shape);
     const std::size_t slash = param.name.rfind('/');
@@ -62,6 +67,9 @@ void fill(engine::ParamStore& params) {
         values = weight_values(param.name, param.shape, taps);
       }
       for (float& value : values) value *= 0.2f;
+    }
+    if (param.name.substr(slash) == "/gamma") {
+      for (float& value : values) value *= gamma;
     }
     write_dense(params, param, values);
   }
@@ -160,7 +168,7 @@ class Parity : public testing::Test {
     Space space = Space::named(tested.reference);
     space.classes = kClasses;
     Model given(device_, space);
-    fill(given.params);
+    fill(given.params, tested.gamma);
     save_foreign_weights(given.params, space, tested.scheme, folder_.path("given"), {});
     std::vector<float> images;
     std::vector<std::int64_t> labels;
@@ -175,6 +183,7 @@ class Parity : public testing::Test {
         {{"images", "F32", {count, kImages, 3, kResolution, kResolution}, images.data()},
          {"labels", "I64", {count, kImages}, labels.data()}},
         {{"network", tested.reference},
+         {"inside", std::to_string(tested.inside)},
          {"smoothing", std::to_string(tested.smoothing)},
          {"rate", std::to_string(kRate)},
          {"momentum", "0.9"},
@@ -290,7 +299,7 @@ class Parity : public testing::Test {
     }
     EXPECT_LE(relative_error(moved, peer_moved), kMoved);
     std::cout << "after " << tested.steps << " steps: worst " << worst << "; PyTorch's to float64 "
-              << peers << "; way of the weights " << relative_error(moved, peer_moved) << "\n";
+              << peers << "; movement of the weights " << relative_error(moved, peer_moved) << "\n";
   }
 
   engine::Device device_ = engine::Device::cpu(2);
@@ -298,16 +307,22 @@ class Parity : public testing::Test {
 };
 
 TEST_F(Parity, MobileNetV2TrainsAsInPyTorch) {
-  check({"mobilenet_v2", Scheme::torchvision_v2, 0.1f, 4e-5f, 10});
+  check({"mobilenet_v2", Scheme::torchvision_v2, 1, 0.1f, 4e-5f, 10});
 }
 
 TEST_F(Parity, MobileNetV3LargeTrainsAsInPyTorch) {
-  check({"mobilenet_v3_large", Scheme::torchvision_v3, 0, 4e-5f, 10});
+  check({"mobilenet_v3_large", Scheme::torchvision_v3, 0.5f, 0, 4e-5f, 10});
+}
+
+TEST_F(Parity, GradientsAreThoseOfPyTorchWhereActivationsHaveTheirKinks) {
+  // A third of the inputs lies beyond kinks, where trainings start; only one step can be compared.
+  check({"mobilenet_v2", Scheme::torchvision_v2, 1, 0.1f, 4e-5f, 1, 0.5});
+  check({"mobilenet_v3_large", Scheme::torchvision_v3, 1, 0.1f, 4e-5f, 1, 0.5});
 }
 
 TEST_F(Parity, WeightDecayIsOfEveryParameter) {
-  // In three steps this decay takes 5% off everything; the usual one is below every limit.
-  check({"mobilenet_v3_large", Scheme::torchvision_v3, 0.1f, 5, 3});
+  // In three steps this decay takes 5% off every tensor; the usual one shows in no single one.
+  check({"mobilenet_v3_large", Scheme::torchvision_v3, 0.5f, 0.1f, 5, 3});
 }
 
 }  // namespace
