@@ -33,10 +33,13 @@ install_packages() {
 }
 
 # build FOLDER TARGET... [-- CMAKE_OPTION...]: configures and builds; the output is shown only where
-# it fails or where a person watches.
+# it fails or where a person watches. With ccache, folders share objects that are the same in both.
 build() {
   local folder=$1 targets=() log
   shift
+  if command -v ccache >/dev/null; then
+    export CCACHE_NOHASHDIR=1 CMAKE_CXX_COMPILER_LAUNCHER=ccache
+  fi
   while [ $# -gt 0 ] && [ "$1" != -- ]; do targets+=("$1") && shift; done
   [ $# -gt 0 ] && shift
   mkdir -p "$folder"

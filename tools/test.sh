@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/packages.sh
+packages+=(ccache)
 install_packages
 
 sanitized=(-DTUNAS_SANITIZE=ON -DTUNAS_BENCH=OFF -DCMAKE_BUILD_TYPE=Debug
