@@ -82,12 +82,12 @@ fi
 
 # Lines "always N reason" and "without-... N reason": without-data counts only where the test data
 # beside the tree (TUNAS_SHARED) are not there, without-onnx only where no Python with ONNX Runtime was
-# named (TUNAS_ONNX_PYTHON; .ci/run makes one), without-torch only where Debian's Python has no PyTorch
+# named (ONNX_PYTHON; .ci/run makes one), without-torch only where Debian's Python has no PyTorch
 # (.ci/run installs it).
 torch=$(/usr/bin/python3 -c 'import importlib.util as u
 if u.find_spec("torch") and u.find_spec("torchvision"): print("yes")' 2>/dev/null) || torch=
 allowed=$(awk -v data="$([ -d "${TUNAS_SHARED:-../shared}" ] && echo yes)" \
-  -v onnx="${TUNAS_ONNX_PYTHON:-}" -v torch="$torch" '
+  -v onnx="${ONNX_PYTHON:-}" -v torch="$torch" '
   $1 == "always" || ($1 == "without-data" && !data) || ($1 == "without-onnx" && !onnx) ||
     ($1 == "without-torch" && !torch) {n += $2}
   END {print n + 0}' tests/skips.txt)

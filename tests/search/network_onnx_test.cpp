@@ -1,5 +1,5 @@
 // Networks as ONNX files: what ONNX Runtime makes of them is what this program makes of them. Needs
-// a Python with onnx, onnxruntime and numpy, named by TUNAS_ONNX_PYTHON.
+// a Python with onnx, onnxruntime and numpy, named by ONNX_PYTHON.
 #include "search/network_onnx.h"
 
 #include <gtest/gtest.h>
@@ -36,8 +36,8 @@ void fill(engine::ParamStore& params) {
 class NetworkOnnx : public testing::Test {
  protected:
   void SetUp() override {
-    const char* python = std::getenv("TUNAS_ONNX_PYTHON");
-    if (python == nullptr) GTEST_SKIP() << "TUNAS_ONNX_PYTHON names no Python with onnxruntime";
+    const char* python = std::getenv("ONNX_PYTHON");
+    if (python == nullptr) GTEST_SKIP() << "ONNX_PYTHON names no Python with onnxruntime";
     python_ = python;
   }
 
