@@ -25,6 +25,8 @@ enum class Write : unsigned char { overwrite, accumulate };
 /// `same`: TensorFlow's, output = ceil(in/stride), the odd pixel goes to the bottom/right.
 /// `symmetric`: PyTorch's, k/2 on both sides.
 enum class Padding : unsigned char { same, symmetric };
+/// In files and options; the index is the value of the enum.
+inline constexpr const char* kPaddingNames[] = {"same", "symmetric"};
 
 /// One spatial axis of a convolution: pixels before the first, and the output size.
 struct Axis {

@@ -177,7 +177,7 @@ Metadata metadata_of(const Family& family) {
   const auto three = [](const double(&x)[3]) { return fmt::format("{},{},{}", x[0], x[1], x[2]); };
   return {{"family", family.name},
           {"bn_eps", fmt::format("{}", family.bn_epsilon)},
-          {"padding", family.padding == Padding::same ? "same" : "symmetric"},
+          {"padding", kPaddingNames[static_cast<int>(family.padding)]},
           {"relu", family.relu == Act::relu6 ? "relu6" : "relu"},
           {"gate", family.gate == Act::sigmoid ? "sigmoid" : "hard_sigmoid"},
           {"resolution", std::to_string(images.resolution)},

@@ -3,19 +3,15 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "engine/median.h"
 #include "kernels/error.h"
 #include "kernels/philox.h"
 
 namespace tunas::search {
 namespace {
 
+using engine::median;
 using Json = nlohmann::ordered_json;
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 /// An option as the published tables write it, which CostTable holds against the space.
 Json choice(const std::string& text) {

@@ -19,7 +19,7 @@ using Names = JsonReader::Names;
 /// Index in these lists = value of the enum.
 const Names kOps = {"conv", "separable", "bottleneck", "activation", "global_pool", "endpoint"};
 const Names kActs = {"none", "relu", "relu6", "hard_swish", "sigmoid", "hard_sigmoid"};
-const Names kPaddings = {"same", "symmetric"};
+const Names kPaddings(std::begin(kPaddingNames), std::end(kPaddingNames));
 
 const Names kSpaceKeys = {"name",         "resolution", "classes", "divisor",    "default_target",
                           "weight_decay", "dropout",    "padding", "bn_epsilon", "blocks"};

@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include <cmath>
 #include <cstdio>
 #include <optional>
 
@@ -24,8 +23,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kPaddings[] = {"same", "symmetric"};
-
 /// A network with one point, and how it sees images.
 struct Subject {
   search::Space alone;
@@ -34,14 +31,14 @@ struct Subject {
   Json json() const {
     return {{"network", alone.name},
             {"classes", alone.classes},
-            {"padding", kPaddings[static_cast<int>(alone.padding)]},
+            {"padding", kPaddingNames[static_cast<int>(alone.padding)]},
             {"bn_epsilon", alone.bn_epsilon},
             {"resolution", alone.resolution},
             {"preprocess", describe(preprocess)}};
   }
   std::string text() const {
     return fmt::format("{}: {} classes, padding {}, batch norm epsilon {:g}; images of {} x {}: {}",
-                       alone.name, alone.classes, kPaddings[static_cast<int>(alone.padding)],
+                       alone.name, alone.classes, kPaddingNames[static_cast<int>(alone.padding)],
                        alone.bn_epsilon, alone.resolution, alone.resolution,
                        tools::text(preprocess));
   }
@@ -49,25 +46,17 @@ struct Subject {
 
 Subject subject(const Config& config, const engine::Safetensors& weights) {
   const Network network = open_network(config.text("arch"));
-  const std::optional<search::Family> family = search::family_of(weights);
   Subject subject;
   subject.alone = search::fitted(variant(network.alone, config), network.origin, weights);
   if (config.has("padding")) {
     subject.alone.padding =
-        config.text("padding") == kPaddings[0] ? Padding::same : Padding::symmetric;
+        config.text("padding") == kPaddingNames[0] ? Padding::same : Padding::symmetric;
   }
   if (config.has("bn-eps")) subject.alone.bn_epsilon = config.number("bn-eps");
-  if (network.preprocess) {
-    subject.preprocess = *network.preprocess;
-  } else if (family) {
-    subject.preprocess = search::preprocess_of(family->images);
-  }
-  // Another resolution shows the same share of the image.
-  const double larger =
-      static_cast<double>(resolution(config, subject.alone)) / subject.alone.resolution;
-  subject.alone.resolution = resolution(config, subject.alone);
-  subject.preprocess.resize = static_cast<int>(std::floor(subject.preprocess.resize * larger));
-  subject.preprocess = overridden(subject.preprocess, config);
+  const int pixels = resolution(config, subject.alone);
+  subject.preprocess =
+      overridden(preprocess_of(network, weights, subject.alone.resolution, pixels), config);
+  subject.alone.resolution = pixels;
   require(subject.preprocess.resize == 0 || subject.preprocess.resize >= subject.alone.resolution,
           config.from("resize"), ": the shorter side becomes ", subject.preprocess.resize,
           ", less than the ", subject.alone.resolution,
@@ -163,7 +152,7 @@ Verb eval_verb() {
                  .help = "write key, label, top-5 and logits of each image there, as JSON lines"},
                 {.name = "padding",
                  .help = "of convolutions: TensorFlow's same, or PyTorch's symmetric",
-                 .choices = {kPaddings[0], kPaddings[1]}},
+                 .choices = {kPaddingNames[0], kPaddingNames[1]}},
                 {.name = "bn-eps",
                  .type = Type::number,
                  .help = "epsilon of batch normalization",

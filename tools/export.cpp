@@ -38,19 +38,6 @@ Metadata preprocessing(const Preprocess& preprocess, int resolution) {
   return metadata;
 }
 
-/// As tunas eval shows the network its images: as arch.json says, or the weights, or as published.
-Preprocess preprocess_of(const Network& network, const std::optional<search::Family>& family,
-                         double larger) {
-  Preprocess preprocess;
-  if (network.preprocess) {
-    preprocess = *network.preprocess;
-  } else if (family) {
-    preprocess = search::preprocess_of(family->images);
-  }
-  preprocess.resize = static_cast<int>(preprocess.resize * larger);
-  return preprocess;
-}
-
 Scheme scheme_of(const Config& config, const search::Space& alone) {
   const std::string& names = config.text("names");
   if (names == "timm") return Scheme::timm;
@@ -105,15 +92,14 @@ Exit run(const Config& config) {
   check_output(config, "safetensors", {"weights", "arch"});
   const Safetensors weights(file);
   const Network network = variant(open_network(config.text("arch")), config);
-  const std::optional<search::Family> known = search::family_of(weights);
   search::Space alone = search::fitted(network.alone, network.origin, weights);
-  const double larger = static_cast<double>(resolution(config, alone)) / alone.resolution;
-  alone.resolution = resolution(config, alone);
+  const int pixels = resolution(config, alone);
+  const Preprocess preprocess = preprocess_of(network, weights, alone.resolution, pixels);
+  alone.resolution = pixels;
   const engine::Device device = engine::Device::cpu(1);
   search::Model model(device, alone);
   search::load_weights_any(model.params, alone, file);
   open_log();
-  const Preprocess preprocess = preprocess_of(network, known, larger);
   if (config.has("onnx")) {
     search::write_onnx(
         {alone, model.params, preprocessing(preprocess, alone.resolution), TUNAS_VERSION},

@@ -16,6 +16,7 @@
 #include <map>
 
 #include "engine/file.h"
+#include "engine/median.h"
 #include "engine/profile.h"
 #include "search/latency_table.h"
 #include "search/network.h"
@@ -38,11 +39,6 @@ constexpr double kMilliseconds = 1e3;
 
 double fastest(const std::vector<double>& times) {
   return *std::min_element(times.begin(), times.end());
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 /// Runs networks of a space, forward only with running averages.
@@ -184,7 +180,7 @@ Exit run(const Config& given) {
   const Json evaluation = {{"networks", held_out.archs.size()},
                            {"mean_error", mean},
                            {"max_error", most},
-                           {"median_ms", median(held_out.times)}};
+                           {"median_ms", engine::median(held_out.times)}};
   const std::string text =
       table.json(space.resolution,
                  {{"unit", "ms"},
@@ -200,7 +196,7 @@ Exit run(const Config& given) {
           : fmt::format(
                 "states      {}\nheld out    {} networks, median {:.3f} ms\nerror       "
                 "{:.1f} % in the mean, {:.1f} % at most\ntable       {}\n",
-                table.states(), held_out.archs.size(), median(held_out.times), 100 * mean,
+                table.states(), held_out.archs.size(), engine::median(held_out.times), 100 * mean,
                 100 * most, path);
   std::fputs(report.c_str(), stdout);
   return Exit::ok;

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "engine/file.h"
+#include "engine/median.h"
 #include "engine/range.h"
 #include "search/fusion_floor.h"
 #include "search/network.h"
@@ -71,11 +72,6 @@ std::vector<double> time(int count, const F& step) {
   return seconds;
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 double mean(const std::vector<double>& values) {
   double sum = 0;
   for (const double value : values) sum += value;
@@ -135,7 +131,7 @@ void measure(engine::Device& device, const Subject& what, Step step, engine::Pro
   const std::vector<double> watched = time(report.steps, one);
   profile.stop();
   if (interrupted()) return;
-  report.seconds = median(alone);
+  report.seconds = engine::median(alone);
   report.watched = mean(watched);
   const search::FusionFloor floor = search::fusion_floor(report.plan);
   const double trained = step == Step::eval ? 0 : report.images;

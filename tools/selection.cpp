@@ -260,6 +260,19 @@ Network open_network(const std::string& name_or_file) {
   return is_file(name_or_file) ? load_network(name_or_file) : named_network(name_or_file);
 }
 
+Preprocess preprocess_of(const Network& network, const engine::Safetensors& weights, int from,
+                         int to) {
+  Preprocess preprocess;
+  const std::optional<search::Family> family = search::family_of(weights);
+  if (network.preprocess) {
+    preprocess = *network.preprocess;
+  } else if (family) {
+    preprocess = search::preprocess_of(family->images);
+  }
+  preprocess.resize = preprocess.resize * to / from;
+  return preprocess;
+}
+
 Json describe(const Network& network, int resolution) {
   search::Space alone = network.alone;
   alone.resolution = resolution;

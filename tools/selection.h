@@ -68,6 +68,12 @@ Network load_network(const std::string& file);
 /// --arch FILE|NAME.
 Network open_network(const std::string& name_or_file);
 
+/// How `network` with these weights sees its images at `to` pixels: as its arch.json says, or the
+/// weights, or as published. What they say holds at `from` pixels; at others the same share of an
+/// image is shown.
+Preprocess preprocess_of(const Network& network, const engine::Safetensors& weights, int from,
+                         int to);
+
 /// What arch.json holds for `network` at `resolution`.
 nlohmann::ordered_json describe(const Network& network, int resolution);
 

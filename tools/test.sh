@@ -81,9 +81,9 @@ if ! grep -q '^TUNAS_NVCC:.*-NOTFOUND$' build/CMakeCache.txt; then
 fi
 
 # Lines "always N reason" and "without-... N reason": without-data counts only where the test data
-# beside the tree (TUNAS_SHARED) are not there, without-onnx only where no Python with ONNX Runtime was
-# named (ONNX_PYTHON; .ci/run makes one), without-torch only where Debian's Python has no PyTorch
-# (.ci/run installs it).
+# beside the tree (TUNAS_SHARED) are not there, without-onnx only where no Python with ONNX Runtime
+# was named (ONNX_PYTHON; .ci/run makes one), without-torch only where Debian's Python has no
+# PyTorch (.ci/run installs it).
 torch=$(/usr/bin/python3 -c 'import importlib.util as u
 if u.find_spec("torch") and u.find_spec("torchvision"): print("yes")' 2>/dev/null) || torch=
 allowed=$(awk -v data="$([ -d "${TUNAS_SHARED:-../shared}" ] && echo yes)" \
