@@ -144,7 +144,12 @@ void Config::read_environment(const Environment& environment) {
 namespace {
 
 /// Whether somebody chose a recorded value: another recipe replaces those that nobody did.
-bool own(const std::string& from) { return from != "default" && !from.starts_with("recipe "); }
+bool chosen(const nlohmann::json& recorded) {
+  const auto from = recorded.find("from");
+  if (from == recorded.end() || !from->is_string()) return true;
+  const auto& text = from->get_ref<const std::string&>();
+  return text != "default" && !text.starts_with("recipe ");
+}
 
 }  // namespace
 
@@ -171,7 +176,7 @@ void Config::read_file(const std::string& path) {
             verb_->name, "; the nearest is '", search::nearest_name(key, known), "'");
     // In the config.json of a run folder a value stands beside its origin.
     const bool pair = value.is_object() && value.contains("value");
-    if (pair && other_recipe && !own(value.value("from", ""))) continue;
+    if (pair && other_recipe && !chosen(value)) continue;
     const std::string text = text_of(pair ? value["value"] : value, path + ": " + name);
     if (!text.empty()) set(*found, text, Rank::file, "file " + path);
   }

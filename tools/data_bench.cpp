@@ -86,13 +86,6 @@ Exit run(const Config& config) {
   return Exit::ok;
 }
 
-Option min_area_option() {
-  for (const Option& option : data_options()) {
-    if (option.name == "min-area") return option;
-  }
-  return {};
-}
-
 }  // namespace
 
 Verb data_bench_verb() {

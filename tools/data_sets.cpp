@@ -21,17 +21,21 @@ std::vector<Option> data_options() {
                    "50046 of TensorFlow Datasets' imagenet2012, as tfrecord:GLOB",
            .choices = {"published"},
            .least = 0},
-          {.name = "min-area",
-           .type = Type::number,
-           .fallback = "0.08",
-           .help = "least share of an image that a random crop may keep",
-           .least = 1e-6,
-           .most = 1},
+          min_area_option(),
           {.name = "classes",
            .type = Type::integer,
            .help = "outputs of the classifier (default: 1001 for ImageNet, else as the data has)",
            .least = 2},
           bad_sample_option()};
+}
+
+Option min_area_option() {
+  return {.name = "min-area",
+          .type = Type::number,
+          .fallback = "0.08",
+          .help = "least share of an image that a random crop may keep",
+          .least = 1e-6,
+          .most = 1};
 }
 
 Option bad_sample_option() {

@@ -15,6 +15,7 @@ namespace tunas::tools {
 /// --data, --val-data, --holdout, --classes, --on-bad-sample.
 std::vector<Option> data_options();
 Option data_option();
+Option min_area_option();
 /// --on-bad-sample, and what it says.
 Option bad_sample_option();
 data::OnBad on_bad_sample(const Config& config);
