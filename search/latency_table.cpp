@@ -158,14 +158,17 @@ double LatencyTable::sum(const Arch& arch) const {
   return total;
 }
 
-void LatencyTable::fit() {
+void LatencyTable::fit(double unit) {
   require(unseen() == 0, unseen(), " of ", states(), " states of layers have not been measured");
   for (Entry& entry : entries_) {
     entry.times.clear();
-    for (const std::vector<double>& times : entry.seen) entry.times.push_back(median(times));
+    for (const std::vector<double>& times : entry.seen) {
+      entry.times.push_back(unit * median(times));
+    }
   }
   std::vector<std::pair<double, double>> points;  // sum of the layers, whole
-  for (const Network& network : networks_) points.emplace_back(sum(network.arch), network.whole);
+  for (const Network& network : networks_)
+    points.emplace_back(sum(network.arch), unit * network.whole);
   std::sort(points.begin(), points.end());
   std::vector<double> slopes, rests;
   for (std::size_t i = 0, half = (points.size() + 1) / 2; i + half < points.size(); ++i) {

@@ -37,14 +37,14 @@ class LatencyTable {
   /// were seen least, from the first layer to the last. What may be skipped is kept while it has
   /// unseen states, else half of the time.
   Arch next(std::uint64_t seed, std::uint64_t draw) const;
-  /// Times of one network, in the unit of the table: of its layers (0 where skipped) and as a
-  /// whole.
+  /// Times of one network, in any unit: of its layers (0 where skipped) and as a whole.
   void add(const Arch& arch, const std::vector<double>& layers, double whole);
 
   /// A line through all networks added that a few disturbed ones do not move: its slope is the
   /// median of those between networks half of all apart (after Theil and Sen), its bias the median
-  /// of the rest. Every state must have been seen; its time is the median of its own.
-  void fit();
+  /// of the rest. Every state must have been seen; its time is the median of its own. `unit` is
+  /// that of the times, in the table's.
+  void fit(double unit = 1);
   double bias() const { return bias_; }
   double scale() const { return scale_; }
   double cost(const Arch& arch) const;

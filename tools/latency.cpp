@@ -4,8 +4,13 @@
 // Networks are chosen until every state of every layer has been run (search/latency_table.h). Each
 // is run a few times as it is, which gives its own time, and as often under observation, which
 // gives those of its layers. The fastest pass counts, for whatever else the machine does only adds.
-// In between random networks are held out: only their own
-// time is taken, and the finished table has to predict it.
+// In between random networks are held out: only their own time is taken, and the finished table has
+// to predict it.
+//
+// Machines change their speed for seconds at a time, by a half and more where they are shared. So
+// one network, the pace maker, is run between all others, times are multiples of its own before and
+// after, and a reading during which it changed is taken again. The median of its times makes them
+// milliseconds.
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -36,6 +41,9 @@ using search::Arch;
 using search::LatencyTable;
 
 constexpr double kMilliseconds = 1e3;
+/// The pace may change by so much during a reading, which is else taken again, so often in all.
+constexpr double kSteady = 0.05;
+constexpr int kReadings = 4;
 
 double fastest(const std::vector<double>& times) {
   return *std::min_element(times.begin(), times.end());
@@ -49,8 +57,35 @@ class Stopwatch {
       : profile_(profile),
         network_(device, space, settings(space, batch)),
         images_(batch, space.resolution, space.classes),
-        repeats_(repeats) {}
+        repeats_(repeats),
+        pace_maker_(search::random_arch(space, 0, 0)) {
+    pace();
+  }
 
+  /// Times of one pass in multiples of the pace maker's: the whole and, where they are asked for,
+  /// each of `layers`.
+  struct Reading {
+    double whole = 0;
+    std::vector<double> parts;
+  };
+  Reading read(const Arch& arch, const std::vector<std::string>& layers = {}) {
+    Reading reading;
+    for (int i = 0; i < kReadings; ++i) {
+      const double before = paces_.back();
+      reading.whole = whole(arch);
+      if (!layers.empty()) reading.parts = parts(arch, layers);
+      const double after = pace(), unit = (before + after) / 2;
+      reading.whole /= unit;
+      for (double& part : reading.parts) part /= unit;
+      if (std::abs(after - before) <= kSteady * unit) break;
+    }
+    return reading;
+  }
+
+  /// Milliseconds of the pace maker, its median so far.
+  double unit() const { return engine::median(paces_); }
+
+ private:
   /// Milliseconds of one pass.
   double whole(const Arch& arch) {
     const search::Plan plan = network_.supernet().plan(arch);
@@ -63,6 +98,11 @@ class Stopwatch {
       times.push_back(took.count() * kMilliseconds);
     }
     return fastest(times);
+  }
+
+  double pace() {
+    paces_.push_back(whole(pace_maker_));
+    return paces_.back();
   }
 
   /// Milliseconds of each of `layers` in one pass.
@@ -87,7 +127,6 @@ class Stopwatch {
     return parts;
   }
 
- private:
   static search::NetworkConfig settings(const search::Space& space, int batch) {
     search::NetworkConfig settings;
     settings.supernet.resolution = space.resolution;
@@ -105,6 +144,8 @@ class Stopwatch {
   search::Network network_;
   RandomImages images_;
   int repeats_;
+  Arch pace_maker_;
+  std::vector<double> paces_;
 };
 
 /// Of networks that the table was not made from.
@@ -134,14 +175,14 @@ bool measure(Stopwatch& watch, const Config& config, const search::Space& space,
   for (std::uint64_t draw = 0; table.unseen() > 0; ++draw) {
     if (interrupted()) return false;
     const Arch arch = table.next(seed, draw);
-    const double whole = watch.whole(arch);
-    table.add(arch, watch.parts(arch, table.layers()), whole);
+    const Stopwatch::Reading reading = watch.read(arch, table.layers());
+    table.add(arch, reading.parts, reading.whole);
     // Spread over the whole time, so that a machine that changes its speed is fair to both.
     const std::int64_t seen = states - table.unseen();
     while (static_cast<std::int64_t>(held_out.archs.size()) * states < networks * seen) {
       if (interrupted()) return false;
       held_out.archs.push_back(search::random_arch(space, seed + 1, held_out.archs.size()));
-      held_out.times.push_back(watch.whole(held_out.archs.back()));
+      held_out.times.push_back(watch.read(held_out.archs.back()).whole);
     }
     const std::string text = fmt::format("{} of {} states of layers, {} networks", seen, states,
                                          draw + 1 + held_out.archs.size());
@@ -151,7 +192,8 @@ bool measure(Stopwatch& watch, const Config& config, const search::Space& space,
       terminal->status(text);
     }
   }
-  table.fit();
+  table.fit(watch.unit());
+  for (double& time : held_out.times) time *= watch.unit();
   return true;
 }
 
@@ -218,7 +260,7 @@ Verb latency_measure_verb() {
              .most = 4096},
             {.name = "repeats",
              .type = Type::integer,
-             .fallback = "5",
+             .fallback = "3",
              .help = "passes of each network, of which the fastest counts",
              .least = 1,
              .most = 1000},
