@@ -19,6 +19,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "tools/command_line.h"
 
@@ -29,7 +30,7 @@ using Clock = std::chrono::steady_clock;
 using Words = std::vector<std::string>;
 
 /// For a rank to hear of another's end and say so, and then to end on SIGTERM.
-constexpr std::chrono::seconds kGrace(8), kLastGrace(4);
+constexpr std::chrono::seconds kGrace(5), kLastGrace(3);
 constexpr int kForwarded[] = {SIGINT, SIGTERM, SIGUSR1};
 
 /// Signals arrive where the launcher waits for them, from its first rank to its last.
@@ -84,11 +85,12 @@ class Attempt {
   /// Returns when all ranks have ended; `told`: the last signal the launcher was sent.
   std::optional<Failure> wait(int& told) {
     std::optional<Clock::time_point> failed;
+    bool asked = false;
     while (reap()) {
       if (failure_ && !failed) failed = Clock::now();
       if (failed && Clock::now() - *failed > kGrace + kLastGrace) {
         kill_all(SIGKILL);
-      } else if (failed && Clock::now() - *failed > kGrace) {
+      } else if (failed && Clock::now() - *failed > kGrace && !std::exchange(asked, true)) {
         kill_all(SIGTERM);
       }
       const int signal = signals_.next();
