@@ -115,7 +115,11 @@ Call parse_command_line(const std::vector<std::string>& words) {
   for (const Option& option : verb.options) declare(app, option, slots[option.name]);
 
   const auto name_words = 1 + std::count(verb.name.begin(), verb.name.end(), ' ');
-  std::vector<std::string> reversed(words.rbegin(), words.rend() - name_words);
+  // Only a verb that starts another one knows words behind `--`.
+  const auto end =
+      verb.start == nullptr ? words.end() : std::find(words.begin(), words.end(), "--");
+  std::vector<std::string> reversed(words.begin() + name_words, end);
+  std::reverse(reversed.begin(), reversed.end());
   try {
     app.parse(reversed);
   } catch (const CLI::CallForHelp&) {
@@ -127,6 +131,7 @@ Call parse_command_line(const std::vector<std::string>& words) {
   if (!app.remaining().empty()) refuse_extra(verb, app.remaining().front());
 
   Call call{&verb, {}, ""};
+  if (end != words.end()) call.command.assign(end + 1, words.end());
   for (const Option& option : verb.options) {
     const std::string name = option.role == Role::positional ? option.name : "--" + option.name;
     if (app.get_option(name)->count() > 0) call.flags[option.name] = slots[option.name];

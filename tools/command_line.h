@@ -11,7 +11,8 @@ namespace tunas::tools {
 struct Call {
   const Verb* verb = nullptr;  // null: only `answer` is wanted
   Flags flags;
-  std::string answer;  // text of --help or --version
+  std::string answer;                     // text of --help or --version
+  std::vector<std::string> command = {};  // behind `--`, of a verb that starts another one
 };
 
 /// Error(Exit::usage) for an unknown verb or flag, with the nearest valid name.

@@ -9,6 +9,8 @@
 
 #include "data/records.h"
 #include "engine/device.h"
+#include "engine/gloo.h"
+#include "engine/nccl.h"
 #include "kernels/dispatch.h"
 #include "kernels/isa.h"
 #include "kernels/runtime.h"
@@ -93,6 +95,20 @@ Finding cuda_libraries() {
           "libcudnn9-dev-cuda-13, then configure and build again"};
 }
 
+Finding gloo() {
+  if (engine::Gloo::built_in()) return {"Gloo", "built in", ""};
+  return {"Gloo", "not built in",
+          "only runs of several ranks need it: install the Debian package libgloo-dev, then "
+          "configure and build again"};
+}
+
+Finding nccl() {
+  if (engine::Nccl::built_in()) return {"NCCL", "built in", ""};
+  return {"NCCL", "not built in",
+          "only runs on several GPUs need it: install CUDA Toolkit 13, Gloo and NVIDIA's Debian "
+          "package libnccl-dev, then configure and build again"};
+}
+
 Finding fashion_mnist() {
   try {
     const data::Records records = data::open_records("fashion-mnist", data::Split::train);
@@ -112,8 +128,8 @@ std::vector<Finding> examine() {
           onednn(),
           cuda(),
           cuda_libraries(),
-          {"NCCL", "not used by this version", ""},
-          {"Gloo", "not used by this version", ""},
+          gloo(),
+          nccl(),
           fashion_mnist()};
 }
 

@@ -14,7 +14,8 @@ tunas::Exit run(const std::vector<std::string>& words) {
   std::fputs(call.answer.c_str(), stdout);
   if (call.verb == nullptr) return tunas::Exit::ok;
   const tunas::tools::Config config(*call.verb, call.flags, tunas::tools::current_environment());
-  return call.verb->run(config);
+  return call.verb->start != nullptr ? call.verb->start(config, call.command)
+                                     : call.verb->run(config);
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 # Sourced by quickstart.sh and test.sh: everything tunas is built from, as Debian packages. Says in
 # one line what it is about to install; does nothing when all of it is there.
 packages=(g++ cmake ninja-build pkg-config libdnnl-dev libcli11-dev nlohmann-json3-dev libspdlog-dev
-  libfmt-dev libjpeg-dev libpng-dev zlib1g-dev libxxhash-dev libgtest-dev libbenchmark-dev
-  dataset-fashion-mnist)
+  libfmt-dev libjpeg-dev libpng-dev zlib1g-dev libxxhash-dev libgloo-dev libgtest-dev
+  libbenchmark-dev dataset-fashion-mnist)
 
 install_packages() {
   local missing=() package as_root=()

@@ -41,7 +41,11 @@ RunFolder::RunFolder(std::string path, Existing existing) : path_(std::move(path
   }
   require(std::filesystem::is_directory(status), path_,
           ": is there already and is no folder; choose another --out");
-  const bool empty = std::filesystem::is_empty(path_, error);
+  // Other ranks of this run may be waiting there already (engine/rendezvous.h).
+  bool empty = true;
+  for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
+    empty = empty && entry.path().filename() == "rendezvous";
+  }
   if (error) fail_system(path_, "read", error);
   require(empty || existing == Existing::overwrite, path_,
           ": is there already and is not empty; choose another --out, or --overwrite to replace "

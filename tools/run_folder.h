@@ -6,6 +6,7 @@
 //   timing.jsonl         wall clock, images/s, seconds waited for data
 //   arch.json            the architecture
 //   weights.safetensors  its weights (of a search: the shared ones)
+//   rendezvous/          of a run of several ranks: how they found each other
 #pragma once
 
 #include <string>

@@ -38,6 +38,8 @@ struct Verb {
   std::string summary;
   std::vector<Option> options;
   Exit (*run)(const Config& config);
+  /// Instead of `run`, of a verb that starts another one: given the words behind `--`.
+  Exit (*start)(const Config& config, const std::vector<std::string>& command) = nullptr;
 };
 
 /// All verbs, in the order of the help.
@@ -57,6 +59,7 @@ Verb import_verb();
 Verb export_verb();
 Verb latency_measure_verb();
 Verb profile_verb();
+Verb launch_verb();
 Verb doctor_verb();
 Verb data_index_verb();
 Verb data_check_verb();

@@ -10,7 +10,7 @@ const std::vector<Verb>& verbs() {
       eval_verb(),         import_verb(),     export_verb(),
       data_index_verb(),   data_check_verb(), data_pack_verb(),
       data_stats_verb(),   data_bench_verb(), latency_measure_verb(),
-      profile_verb(),      doctor_verb()};
+      launch_verb(),       profile_verb(),    doctor_verb()};
   return all;
 }
 

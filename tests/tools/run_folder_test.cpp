@@ -36,6 +36,13 @@ TEST_F(RunFolderTest, IsMadeOnlyWhenAsked) {
   EXPECT_NO_THROW(RunFolder(path("a/b"), Existing::refuse)) << "an empty folder is fine";
 }
 
+TEST_F(RunFolderTest, RanksThatWaitInItAreNoRun) {
+  fs::create_directories(path("a/rendezvous"));
+  EXPECT_NO_THROW(RunFolder(path("a"), Existing::refuse));
+  engine::write_file(path("a/b"), "");
+  EXPECT_THROW(RunFolder(path("a"), Existing::refuse), Error);
+}
+
 TEST_F(RunFolderTest, RefusesWhatIsThere) {
   fs::create_directories(path("a"));
   engine::write_file(path("a/config.json"), "{}");
