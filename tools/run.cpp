@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "tools/interrupt.h"
+#include "tools/ranks.h"
 #include "tools/selection.h"
 
 namespace tunas::tools {
@@ -34,6 +35,9 @@ std::vector<Option> run_options() {
 }
 
 RunFolder open_run_folder(const Config& config) {
+  // Each of several would write the same folder.
+  require(ranks().size == 1, "searches and trainings run as one rank so far, this is one of ",
+          ranks().size, "; start it without a launcher");
   return RunFolder(config.text("out"), config.flag("overwrite") ? RunFolder::Existing::overwrite
                                                                 : RunFolder::Existing::refuse);
 }

@@ -103,6 +103,14 @@ TEST_F(LaunchTest, MistakesAreSaidOnce) {
   expect_refusal("launch -n 2 -- launch -n 2 -- space list", 2, {"no other tunas launch"});
 }
 
+TEST_F(LaunchTest, SeveralRanksDoNotShareARunFolder) {
+  const Result failed = run(
+      "launch -n 2 -- train --arch mobilenet_v3_large --data fashion-mnist --out " + path("run"));
+  EXPECT_EQ(failed.code, 2);
+  EXPECT_NE(failed.err.find("run as one rank"), std::string::npos) << failed.err;
+  EXPECT_FALSE(std::filesystem::exists(path("run")));
+}
+
 TEST_F(LaunchTest, SignalsReachEveryRank) {
   for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) {
     start("--max-restarts 3");  // which a signal from outside does not use
