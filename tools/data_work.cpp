@@ -42,7 +42,12 @@ data::Split split_of(const Config& config) {
 }
 
 data::Records open_records(const Config& config) {
-  return data::open_records(config.text("data"), split_of(config));
+  data::Records records = data::open_records(config.text("data"), split_of(config));
+  const bool halves =
+      records.spec.starts_with("fashion-mnist") || records.spec.starts_with("cifar10");
+  require(halves || !config.from("split").starts_with("flag"), config.from("split"), ": ",
+          records.spec, " does not come in two; leave it out");
+  return records;
 }
 
 std::string report_text(const nlohmann::ordered_json& report) {

@@ -38,7 +38,11 @@ Evaluation evaluation(const Config& config, const Steps& steps) {
 std::variant<engine::Cosine, engine::Staircase> rate_curve(const Config& config, const Steps& steps,
                                                            std::int64_t examples) {
   const double peak = steps.rate(config.number("lr"));
-  if (config.text("schedule") == "cosine") {
+  const std::string schedule = config.text("schedule");
+  const char* idle = schedule == "cosine" ? "lr-gamma" : "warmup";
+  require(!config.from(idle).starts_with("flag"), config.from(idle), ": --schedule ", schedule,
+          " has no use for it; leave it out");
+  if (schedule == "cosine") {
     return engine::Cosine{peak, engine::share_of(config.number("warmup"), steps.steps),
                           steps.steps};
   }

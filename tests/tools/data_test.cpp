@@ -256,6 +256,7 @@ TEST_F(DataTest, ThePublishedSplitIsOfThePublishedRecordsOnly) {
                  {"--holdout published", "tfrecord:", "synthetic:8x8x60000"});
   put("a", tfrecord_of(example_of(make_jpeg({}), 1, "k")));
   expect_refusal(train + "tfrecord:" + path("a"), 2, {"holds 1 images", "1281167"});
+  expect_refusal("data stats synthetic:8x8x9 --split test", 2, {"--split", "synthetic:8x8x9"});
   expect_refusal("train --arch mobilenet_v2 --holdout some --out x --data synthetic:8x8x9", 2,
                  {"--holdout", "'some'", "a whole number or published"});
   EXPECT_FALSE(fs::exists(path("run")));

@@ -41,6 +41,15 @@ TEST_F(RunsTest, MistakesAreRefusedBeforeAnythingStarts) {
   expect_refusal("search " + space_flag() + "--data tar:/none-*.tar " + out, 3, {"/none-*.tar"});
   expect_refusal("search " + space_flag() + "--data imagenet " + out, 2, {"imagenet"});
   expect_refusal("train --arch mobilenet_v9 --data synthetic:8x8x9 " + out, 2, {"mobilenet_v2"});
+  expect_refusal(
+      "train --arch mobilenet_v2 --lr-gamma 0.9 --steps 1 --batch-size 1 --data synthetic:8x8x9 " +
+          out,
+      2, {"--lr-gamma", "--schedule cosine"});
+  expect_refusal(
+      "train --arch mobilenet_v2 --schedule step --warmup 0.1 --steps 1 --batch-size 1 --data "
+      "synthetic:8x8x9 " +
+          out,
+      2, {"--warmup", "--schedule step"});
   expect_refusal("train --arch none.json --data synthetic:8x8x9 " + out, 3, {"none.json"});
   expect_refusal("train --arch mobilenet_v2 --data synthetic:8x8x90 --classes 3 " + out, 3,
                  {"synthetic", "label"});
