@@ -1,7 +1,7 @@
 """Training crops a second that 1, 2, ... workers decode: from JPEGs and from packs of the same images, in turns.
 
 `tunas data pack` makes the packs (encoded, and decoded to pixels), `tunas data bench` measures; medians over rounds.
-"linear" is the rate of the most workers over that of one, a worker; "jpeg_ratio" the rate over that of the JPEGs.
+"linear" is the rate over as many times that of one worker; "jpeg_ratio" the rate over that of the JPEGs.
 
   bench/loading_rates.py --tunas build/tunas --data 'tar:imagenet_sample-*.tar' --out bench/results/cpu-loading-rates.json
 """

@@ -7,7 +7,8 @@
 // the shards of a step (engine/param.h) is the same wherever it is cut into ranks; a fast one adds
 // in whatever order is fastest. A rank sends and receives 2*(R-1)/R*n floats for either.
 //
-// A peer that is lost is an Error(Exit::communication) that names it, on every other rank.
+// A peer that is lost ends every other rank with Exit::communication and a sentence that names it
+// (engine/heartbeat.h).
 #pragma once
 
 #include <cstddef>

@@ -11,7 +11,6 @@
 
 #include <sys/socket.h>
 
-#include <functional>
 #include <memory>
 #include <string>
 

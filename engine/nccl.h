@@ -18,8 +18,8 @@ namespace tunas::engine {
 class Nccl final : public Comm {
  public:
   /// `messages`: between the ranks; null: one rank alone. The device must outlive this.
-  /// Error(Exit::usage) where NCCL is not built in, Error(Exit::communication) where the GPUs of
-  /// the ranks do not find each other.
+  /// Error(Exit::communication) where the GPUs of the ranks do not find each other; otherwise as
+  /// check_built_in.
   Nccl(std::unique_ptr<Gloo> messages, const Device& device, Sums sums);
   ~Nccl() override;
 
@@ -33,6 +33,8 @@ class Nccl final : public Comm {
   double waited() const override { return 0; }
 
   static bool built_in();
+  /// Error(Exit::usage) where it is not, which says how to get it.
+  static void check_built_in();
 
  private:
   struct Parts;

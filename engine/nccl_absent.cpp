@@ -6,7 +6,9 @@ namespace tunas::engine {
 
 struct Nccl::Parts {};
 
-Nccl::Nccl(std::unique_ptr<Gloo>, const Device&, Sums) {
+Nccl::Nccl(std::unique_ptr<Gloo>, const Device&, Sums) { check_built_in(); }
+
+void Nccl::check_built_in() {
   fail(Exit::usage,
        "several ranks on GPUs need NCCL, which is not built in: install NVIDIA's Debian package "
        "libnccl-dev, then configure and build again, or use --device cpu");

@@ -167,8 +167,9 @@ void LatencyTable::fit(double unit) {
     }
   }
   std::vector<std::pair<double, double>> points;  // sum of the layers, whole
-  for (const Network& network : networks_)
+  for (const Network& network : networks_) {
     points.emplace_back(sum(network.arch), unit * network.whole);
+  }
   std::sort(points.begin(), points.end());
   std::vector<double> slopes, rests;
   for (std::size_t i = 0, half = (points.size() + 1) / 2; i + half < points.size(); ++i) {

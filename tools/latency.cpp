@@ -7,10 +7,10 @@
 // In between random networks are held out: only their own time is taken, and the finished table has
 // to predict it.
 //
-// Machines change their speed for seconds at a time, by a half and more where they are shared. So
-// one network, the pace maker, is run between all others, times are multiples of its own before and
-// after, and a reading during which it changed is taken again. The median of its times makes them
-// milliseconds.
+// Shared machines change their speed for seconds or minutes, by up to a half where this was tried.
+// So one network, the pace maker, is run between all others, times are multiples of its own before
+// and after, and a reading during which it changed is taken again. The median of its times makes
+// them milliseconds.
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 

@@ -49,16 +49,12 @@ class HeldSignals {
   void give_back() const { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
   /// The next one; 0 where none comes for a while.
   int next() const {
-    const timespec while_ = {0, 100'000'000};
-    return std::max(0, ::sigtimedwait(&set_, nullptr, &while_));
+    const timespec patience = {0, 100'000'000};
+    return std::max(0, ::sigtimedwait(&set_, nullptr, &patience));
   }
 
  private:
   sigset_t set_, before_;
-};
-
-struct Rank {
-  pid_t process = 0;  // 0: it has ended
 };
 
 struct Failure {
@@ -78,7 +74,7 @@ class Attempt {
         fail(Exit::memory, "rank ", r, " cannot be started (", std::strerror(errno),
              "); use fewer with -n");
       }
-      ranks_.push_back({child});
+      processes_.push_back(child);
     }
   }
 
@@ -124,15 +120,15 @@ class Attempt {
   bool reap() {
     int status = 0;
     for (pid_t ended; (ended = ::waitpid(-1, &status, WNOHANG)) > 0;) {
-      for (std::size_t r = 0; r < ranks_.size(); ++r) {
-        if (ranks_[r].process == ended) note(static_cast<int>(r), status);
+      for (std::size_t r = 0; r < processes_.size(); ++r) {
+        if (processes_[r] == ended) note(static_cast<int>(r), status);
       }
     }
-    return std::any_of(ranks_.begin(), ranks_.end(), [](Rank rank) { return rank.process != 0; });
+    return std::any_of(processes_.begin(), processes_.end(), [](pid_t p) { return p != kEnded; });
   }
 
   void note(int rank, int status) {
-    ranks_[static_cast<std::size_t>(rank)].process = 0;
+    processes_[static_cast<std::size_t>(rank)] = kEnded;
     const bool killed = WIFSIGNALED(status);
     const int code = killed ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     if (code == 0 || failure_) return;
@@ -140,13 +136,15 @@ class Attempt {
   }
 
   void kill_all(int signal) const {
-    for (const Rank& rank : ranks_) {
-      if (rank.process != 0) ::kill(rank.process, signal);
+    for (const pid_t process : processes_) {
+      if (process != kEnded) ::kill(process, signal);
     }
   }
 
+  static constexpr pid_t kEnded = 0;
+
   const HeldSignals& signals_;
-  std::vector<Rank> ranks_;
+  std::vector<pid_t> processes_;  // of the ranks
   std::optional<Failure> failure_;
 };
 

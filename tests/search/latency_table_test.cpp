@@ -65,6 +65,12 @@ TEST(LatencyTable, FindsWhatTheTimesFollow) {
       EXPECT_NEAR(read.cost(arch), table.cost(arch), 1e-9);
       EXPECT_NEAR(read.cost(arch), times_of(space, arch).whole, 0.1);
     }
+    // The same times in another unit.
+    const Arch arch = random_arch(space, 1, 0);
+    const double cost = table.cost(arch);
+    table.fit(2);
+    EXPECT_NEAR(table.cost(arch), 2 * cost, 1e-9);
+    EXPECT_NEAR(table.scale(), kScale, 0.01);
   }
 }
 
