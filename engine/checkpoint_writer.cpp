@@ -73,16 +73,18 @@ void CheckpointWriter::remove_after(std::int64_t step) {
 }
 
 void CheckpointWriter::write(const Snapshot& snapshot) {
-  std::string consequence = "there is no checkpoint of step " + std::to_string(snapshot.step) +
-                            ", the run goes on and tries again at the next";
+  std::string consequence = " (there is no checkpoint of step " + std::to_string(snapshot.step) +
+                            ", the run goes on and tries again at the next)";
   try {
     write_checkpoint(root_, snapshot);
-    consequence = "the checkpoint of step " + std::to_string(snapshot.step) +
-                  " is there, and the run goes on";
+    consequence = " (the checkpoint of step " + std::to_string(snapshot.step) +
+                  " is there, and the run goes on)";
     rotate(snapshot.step);
     last_failure_.clear();
-  } catch (const std::exception& error) {
-    warn(std::string(error.what()) + " (" + consequence + ")");
+  } catch (const Error& error) {
+    warn(error.what() + consequence);
+  } catch (const std::exception& error) {  // such as memory that is short: it names no path
+    warn(root_ + ": " + error.what() + consequence);
   }
 }
 
