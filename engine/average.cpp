@@ -1,7 +1,6 @@
 #include "engine/average.h"
 
 #include <utility>
-#include <vector>
 
 #include "kernels/update.h"
 
@@ -44,6 +43,20 @@ void WeightAverage::exchange(ParamStore& store) {
     device.copy(averages(param.weight), values.data(), values.size() * sizeof(float));
     device.sync();  // before `values` is gone
   }
+}
+
+std::vector<float> WeightAverage::read(const ParamStore& store) const {
+  if (!started_) return {};
+  std::vector<float> values(size_ + store.running_size());
+  store.device().copy(values.data(), memory_.data(), values.size() * sizeof(float));
+  store.device().sync();
+  return values;
+}
+
+void WeightAverage::write(const ParamStore& store, std::span<const float> values) {
+  started_ = !values.empty();
+  store.device().copy(memory_.data(), values.data(), values.size_bytes());
+  store.device().sync();
 }
 
 }  // namespace tunas::engine

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
+#include <vector>
 
 #include "engine/param.h"
 
@@ -24,6 +26,11 @@ class WeightAverage {
   void follow(const ParamStore& store);
   /// The store gets the averages and they what the store had; twice restores both.
   void exchange(ParamStore& store);
+
+  /// All averages, those of the masters first, to and from the host's memory; none before the first
+  /// step.
+  std::vector<float> read(const ParamStore& store) const;
+  void write(const ParamStore& store, std::span<const float> values);
 
  private:
   float* averages(const Weight& w) const;

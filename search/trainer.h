@@ -38,6 +38,10 @@ class Trainer {
   void evaluate(const Batch& batch);
   Network& network() { return network_; }
 
+  /// As the Searcher's.
+  engine::Snapshot snapshot() const;
+  void restore(const engine::Checkpoint& checkpoint);
+
  private:
   TrainConfig config_;
   Network network_;
