@@ -81,17 +81,11 @@ void make_folder(const std::string& folder) {
 void put_in_place(const std::string& part, const std::string& name, const std::string& root) {
   const std::string old = name + kOld;
   std::error_code error;
-  const bool replaces = fs::exists(name, error);
-  if (replaces) {
+  if (fs::exists(name, error)) {
     remove_folder(old);
     rename_folder(name, old);
   }
-  try {
-    rename_folder(part, name);
-  } catch (const Error&) {
-    if (replaces) fs::rename(old, name, error);
-    throw;
-  }
+  rename_folder(part, name);
   sync_path(root);
   fs::remove_all(old, error);  // a remainder is only in the way of space: remove_leftovers()
 }
