@@ -50,12 +50,14 @@ struct SearchReport {
 class Searcher {
  public:
   /// Error on warm-ups longer than the delay: the controller would learn from replaced decisions.
+  /// Ranks: as the Network's.
   Searcher(engine::Device& device, const Space& space, const CostModel& cost,
-           const SearchConfig& config);
+           const SearchConfig& config, engine::Comm& comm = engine::solo());
 
   std::int64_t step_number() const { return step_; }
   bool done() const { return step_ >= config_.steps; }
-  /// One step. Error(Exit::numeric) when the loss is not finite.
+  /// One step; the batches are those of this rank's shards, the report is of all shards.
+  /// Error(Exit::numeric) when the loss is not finite.
   SearchReport step(const NextBatch& train, const NextBatch& held_out);
 
   /// The most likely architecture so far.
