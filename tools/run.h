@@ -3,8 +3,12 @@
 // several ranks rank 0 alone writes and speaks; the others make the same calls.
 //
 // timing.jsonl  step, seconds (since the start, without pauses between resumed parts),
-//               step_seconds, images_per_second, stall_seconds (of this step, waiting for data),
-//               both of rank 0
+//               step_seconds, images_per_second, and of the step's seconds on rank 0
+//                 stall_seconds        waiting for images
+//                 reduce_seconds       with a sum of gradients over ranks under way, several ranks
+//                 reduce_wait_seconds  on CPUs: those of them that were not hidden beside backward
+//                 checkpoint_seconds   taking the snapshot of the step before, where one was due
+//                 checkpoint_write_seconds  of writing that ended in this step, beside it
 #pragma once
 
 #include <chrono>
@@ -14,6 +18,7 @@
 
 #include "data/loader.h"
 #include "engine/checkpoint_writer.h"
+#include "engine/comm.h"
 #include "engine/metrics.h"
 #include "tools/config.h"
 #include "tools/data_sets.h"
@@ -56,12 +61,12 @@ class Run {
   /// After a step: a checkpoint of `snapshot()`, where one is due.
   template <class Take>
   void checkpoint(const Take& snapshot) {
-    if (files_ && done_ % every_ == 0) save(snapshot());
+    if (files_ && done_ % every_ == 0) take(snapshot);
   }
   /// After the last step of this call, however it ended.
   template <class Take>
   void last_checkpoint(const Take& snapshot) {
-    if (files_ && done_ != saved_) save(snapshot());
+    if (files_ && done_ != saved_) take(snapshot);
   }
 
   /// Whether this rank writes files.
@@ -80,8 +85,22 @@ class Run {
  private:
   /// What rank 0 writes.
   struct Files;
+  using Clock = std::chrono::steady_clock;
+  /// Since the start, of what timing.jsonl has for each step.
+  struct Seconds {
+    double stalls = 0, snapshots = 0, writes = 0;
+    engine::SumSeconds sums;
+  };
 
   StepTime record(double images, double score, const engine::Json& line);
+  Seconds seconds() const;
+  engine::Json timing(double step_seconds, double images, const Seconds& now) const;
+  template <class Take>
+  void take(const Take& snapshot) {
+    const auto begin = Clock::now();
+    save(snapshot());
+    snapshots_ += std::chrono::duration<double>(Clock::now() - begin).count();
+  }
   void save(engine::Snapshot&& snapshot);
   void say_warnings() const;
 
@@ -94,10 +113,11 @@ class Run {
   Loaders loaders_;
   SkipLog skips_;
   std::int64_t done_ = 0, steps_, every_, saved_ = -1;
-  double stalls_ = 0, scores_ = 0;
+  double snapshots_ = 0, scores_ = 0;
+  Seconds before_;  // at the end of the step before
   int scored_ = 0;  // steps since the last checkpoint
   Stop stop_ = Stop::none;
-  std::chrono::steady_clock::time_point start_, last_;
+  Clock::time_point start_, last_;
 };
 
 }  // namespace tunas::tools
