@@ -1,4 +1,4 @@
-"""What checkpoints cost the steps of a run: the same run with many and with none but the last, in pairs, in turns.
+"""What checkpoints cost the steps of a run: the same run with many and with none, in pairs, in turns.
 
 In the steps' own thread a checkpoint takes the snapshot (checkpoint_seconds of timing.jsonl); a thread beside them writes
 it (checkpoint_write_seconds), which costs the steps whatever cores, memory bus and disk they share. The whole is what
@@ -16,6 +16,7 @@ import timed_runs
 
 DEFAULT_EVERY = 500  # tools/resume.cpp
 AIM = 0.01
+NEVER = 1_000_000
 WORKS = {
     "train mobilenet_v3_large, 224 px, ema": ["train", "--arch", "mobilenet_v3_large", "--recipe", "tunas-90", "--ema",
                                               "0.9999", "--batch-size", "16", "--shards", "1"],
@@ -26,21 +27,20 @@ WORKS = {
 
 
 def run(args, work, every):
-    words = [args.tunas, *WORKS[work], "--data", "synthetic:64x64x300", "--workers", "1", "--steps",
-             str(args.warmup + args.steps), "--checkpoint-every", str(every)]
-    with timed_runs.timed([words]) as folders:
-        last = os.path.join(folders[0], "checkpoints")
-        newest = os.path.join(last, sorted(os.listdir(last))[-1])
-        size = sum(entry.stat().st_size for entry in os.scandir(newest))
-        return timed_runs.steps_of(folders[0], args.warmup), size
+    words = [args.tunas, *WORKS[work], "--data", "synthetic:64x64x300", "--classes", "1001", "--workers", "1", "--checkpoint-every", str(every)]
+    with timed_runs.timed([words], args.warmup + args.steps) as folders:
+        root = os.path.join(folders[0], "checkpoints")
+        whole = [os.path.join(root, name) for name in os.listdir(root) if name[-1].isdigit()]
+        size = sum(entry.stat().st_size for entry in os.scandir(whole[0])) if whole else 0
+        return timed_runs.steps_of(folders[0], args.warmup, args.steps), size
 
 
 def pair(args, work, turn):
-    """Of steps in which as many checkpoints are taken as are written."""
-    order = [args.every, args.warmup + args.steps + 1]
-    found = {}
+    """Two runs of the same steps; which comes first changes from pair to pair."""
+    order, found, size = [args.every, NEVER], {}, 0
     for every in order if turn % 2 == 0 else reversed(order):
-        found[every], size = run(args, work, every)
+        found[every], bytes_ = run(args, work, every)
+        size = max(size, bytes_)
     with_, without = (found[every] for every in order)
     own = [step["checkpoint_seconds"] for step in with_ if "checkpoint_seconds" in step]
     beside = [step["checkpoint_write_seconds"] for step in with_ if "checkpoint_write_seconds" in step]

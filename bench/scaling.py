@@ -33,6 +33,8 @@ GPU = {
 }
 # Bytes that a GPU's kernels move over their seconds: the training step predicted in bench/results/README.md.
 GPU_BYTES_A_SECOND = 73.3e6 * 128 / 10.4e-3
+# (GPUs, shards of 128 images): the published 32 shards occupy 32 GPUs at most. More of them are for larger batches.
+GPU_SHAPES = [(1, 32), (8, 32), (32, 32), (8, 8), (64, 64), (512, 512)]
 GPU_OTHER = 0.5e-3  # of a step, assumed: the update's launch, the host between steps
 
 WORKS = {
@@ -41,25 +43,30 @@ WORKS = {
         "profile": ["--arch", "mobilenet_v3_large"]},
     "search mobilenet_v3_like_search": {
         "call": ["search", "--space", "mobilenet_v3_like_search", "--recipe", "published", "--op-warmup", "0",
-                 "--filter-warmup", "0"], "batch": 16, "resolution": 224,
+                 "--filter-warmup", "0"], "batch": 8, "resolution": 224,
         "profile": ["--space", "mobilenet_v3_like_search"]},
 }
 # (ranks, shards in all): a rank's shards stay 2 (weak scaling) or all are 4 (strong).
-SHAPES = [(1, 2), (1, 4), (2, 4), (4, 8), (4, 4)]
+SHAPES = [(1, 2), (1, 4), (2, 4), (4, 4)]
 
 
 class Bench:
     def __init__(self, args):
         self.args = args
-        self.rows = []
 
     def call(self, work, ranks, shards, extra=()):
         w = WORKS[work]
         words = [self.args.tunas] + (["launch", "-n", str(ranks), "--"] if ranks > 1 else [])
         return words + w["call"] + [
-            "--data", "synthetic:64x64x300", "--resolution", str(w["resolution"]), "--shards", str(shards),
-            "--batch-size", str(shards * w["batch"]), "--steps", str(self.args.warmup + self.args.steps), "--threads",
-            "1", "--workers", "1", *extra]
+            "--data", "synthetic:64x64x300", "--classes", "1001", "--resolution", str(w["resolution"]), "--shards", str(shards),
+            "--batch-size", str(shards * w["batch"]), "--threads", "1", "--workers", "1", *extra]
+
+    def parameters(self, work):
+        """Layers and their floats, from the first checkpoint of a run."""
+        with timed_runs.timed([self.call(work, 1, 1, ["--checkpoint-every", "1"])], 3) as folders:
+            checkpoints = os.path.join(folders[0], "checkpoints")
+            first = min(name for name in os.listdir(checkpoints) if name[-1].isdigit())
+            return timed_runs.parameters(os.path.join(checkpoints, first, "weights.safetensors"))
 
     def measure(self, work, ranks, shards, how):
         """How: one run of these ranks, deterministic "on" or "off", or "company"."""
@@ -68,9 +75,8 @@ class Bench:
         else:
             commands = [self.call(work, ranks, shards, ["--deterministic", how] if ranks > 1 else [])]
         before = timed_runs.load()
-        with timed_runs.timed(commands) as folders:
-            steps = [timed_runs.steps_of(folder, self.args.warmup) for folder in folders]
-            self.layers = timed_runs.parameters(os.path.join(folders[0], "weights.safetensors"))
+        with timed_runs.timed(commands, self.args.warmup + self.args.steps) as folders:
+            steps = [timed_runs.steps_of(folder, self.args.warmup, self.args.steps) for folder in folders]
         return {"load_before": before, "seconds": [[s["step_seconds"] for s in one] for one in steps],
                 "reduce": [s.get("reduce_seconds", 0) for s in steps[0]],
                 "waited": [s.get("reduce_wait_seconds", 0) for s in steps[0]],
@@ -128,10 +134,10 @@ def summary(rounds):
     return rows
 
 
-def profile(args, work, batch):
+def profile(args, work, batch, seed=0):
     w = WORKS[work]
     words = [args.tunas, "profile", *w["profile"], "--batch-size", str(batch), "--resolution", str(w["resolution"]),
-             "--threads", "1", "--device", "cpu", "--steps", "3", "--json"]
+             "--threads", "1", "--device", "cpu", "--steps", "2", "--seed", str(seed), "--json"]
     return json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -193,34 +199,49 @@ def on_this_machine(args, work, rounds, parameters):
             "steps": rows}
 
 
-def on_gpus(args, work, rounds, parameters):
-    """Of 128 images a shard, in bf16: half the bytes that the CPU's kernels declare."""
-    images = 8
-    moved, shares = passes(profile(args, work, images), "bytes")
-    update = moved.pop("update") / (0.9 * 3014e9)
-    compute = {p: b / 2 / images * 128 / GPU_BYTES_A_SECOND for p, b in moved.items()}
-    alone = [s for one in joined(rounds, (1, 2, "on"), "seconds") for s in one]
-    spread = [s / statistics.mean(alone) for s in alone] if "search" in work else [1.0]
-    # A measured step has two shards, whose mean varies less than one shard by the root of two.
-    spread = [1 + (s - 1) * math.sqrt(2) for s in spread]
-    step = step_model.Step([sum(compute.values()) * s for s in spread], compute["backward"], update + GPU_OTHER,
-                           layers_of(parameters, shares))
+def on_gpus(args, work, parameters):
+    """Of 128 images a shard, in bf16: half the bytes that the CPU's kernels declare. A search's shards move as many as
+    those of random architectures; the one at the mean stands for them beside the sums."""
+    images = 4
+    seconds_a_byte = 128 / images / 2 / GPU_BYTES_A_SECOND
+    profiles = [passes(profile(args, work, images, seed), "bytes") for seed in range(16 if "search" in work else 1)]
+    update = statistics.mean(moved.pop("update") for moved, _ in profiles) / (0.9 * 3014e9)
+    compute = {p: seconds_a_byte * statistics.mean(moved[p] for moved, _ in profiles) for p in profiles[0][0]}
+    whole = [seconds_a_byte * sum(moved.values()) for moved, _ in profiles]
+    mean = statistics.mean(whole)
+    shares = profiles[min(range(len(whole)), key=lambda i: abs(whole[i] - mean))][1]
+    step = step_model.Step(whole, compute["backward"], update + GPU_OTHER, layers_of(parameters, shares))
     machine = step_model.Machine(GPU["near"], GPU["far"], GPU["node"], GPU["adds"], GPU["steals"])
     rows = []
-    for ranks in (8, 64, 512):
-        for shards in sorted({32, ranks} if ranks < 32 else {ranks}):
-            for sums in ("fixed", "fast"):
-                rows.append({"gpus": ranks, "shards": shards, "images_a_step": 128 * shards, "sums": sums,
-                             **rounded(step_model.predict(step, machine, ranks, shards // ranks, sums))})
-    return {"inputs": {"gradient_bytes": 4 * sum(floats for floats, _ in parameters),
+    for ranks, shards in GPU_SHAPES:
+        predicted = step_model.predict(step, machine, ranks, shards // ranks, "fixed")
+        rows.append({"gpus": ranks, "shards": shards, "images_a_step": 128 * shards, **rounded(predicted)})
+    return {"inputs": {"gradient_bytes": 4 * sum(floats for _, floats in parameters),
                        "shard_seconds_by_pass": rounded(compute), "update_and_host_seconds": round(step.other, 6),
-                       "spread_of_shards": round(statistics.pstdev(spread), 4),
+                       "spread_of_shards": round(statistics.pstdev(whole) / mean, 4),
                        "buckets": [[f, round(d, 3)] for f, d in step_model.buckets(step.layers)]},
             "steps": rows}
 
 
 def rounded(values):
     return {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in values.items()}
+
+
+def report(args, rounds, parameters, gpus):
+    result = {"cores": os.cpu_count(), "rounds": len(rounds[next(iter(WORKS))]), "steps": args.steps,
+              "threads_a_rank": 1, "sums_alone": list(args.sums.values()), "works": []}
+    for work in WORKS:
+        w = WORKS[work]
+        result["works"].append({
+            "work": work, "images_a_shard": w["batch"], "resolution": w["resolution"],
+            "measured": summary(rounds[work]),
+            "model_here": on_this_machine(args, work, rounds[work], parameters[work]),
+            "model_gpus": gpus[work]})
+    result["gpu_inputs"] = {
+        **{name: vars(GPU[name]) for name in ("near", "far")},
+        **{name: GPU[name] for name in ("node", "adds", "steals", "source")},
+        "bytes_a_second": GPU_BYTES_A_SECOND, "other_seconds": GPU_OTHER}
+    return result
 
 
 def main():
@@ -234,29 +255,16 @@ def main():
     args = parser.parse_args()
 
     bench = Bench(args)
-    rounds, parameters = {work: [] for work in WORKS}, {}
+    rounds, parameters = {work: [] for work in WORKS}, {work: bench.parameters(work) for work in WORKS}
+    args.sums = {(ranks, how): sums_alone(args, ranks, sums)
+                 for ranks in (2, 4) for how, sums in (("on", "fixed"), ("off", "fast"))}
+    gpus = {work: on_gpus(args, work, parameters[work]) for work in WORKS}
     for _ in range(args.rounds):
         for work in WORKS:
             bench.round(work, rounds[work])
-            parameters[work] = bench.layers
-    args.sums = {(ranks, how): sums_alone(args, ranks, sums)
-                 for ranks in (2, 4) for how, sums in (("on", "fixed"), ("off", "fast"))}
-    result = {"cores": os.cpu_count(), "rounds": args.rounds, "steps": args.steps, "threads_a_rank": 1,
-              "load_after": timed_runs.load(), "sums_alone": list(args.sums.values()), "works": []}
-    for work in WORKS:
-        w = WORKS[work]
-        result["works"].append({
-            "work": work, "images_a_shard": w["batch"], "resolution": w["resolution"],
-            "measured": summary(rounds[work]),
-            "model_here": on_this_machine(args, work, rounds[work], parameters[work]),
-            "model_gpus": on_gpus(args, work, rounds[work], parameters[work])})
-    result["gpu_inputs"] = {
-        **{name: vars(GPU[name]) for name in ("near", "far")},
-        **{name: GPU[name] for name in ("node", "adds", "steals", "source")},
-        "bytes_a_second": GPU_BYTES_A_SECOND, "other_seconds": GPU_OTHER}
-    with open(args.out, "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1)
-        file.write("\n")
+        with open(args.out, "w", encoding="utf-8") as file:  # what there is so far
+            json.dump(report(args, rounds, parameters, gpus), file, indent=1)
+            file.write("\n")
 
 
 if __name__ == "__main__":

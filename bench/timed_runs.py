@@ -2,10 +2,10 @@
 import contextlib
 import json
 import os
-import statistics
 import struct
 import subprocess
 import tempfile
+import time
 
 
 def load():
@@ -15,28 +15,42 @@ def load():
 
 
 def lines(path):
+    """Whole ones of a JSON-lines file, which may not be there yet."""
+    if not os.path.exists(path):
+        return []
     with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+        return [json.loads(line) for line in file if line.endswith("\n")]
 
 
 @contextlib.contextmanager
-def timed(commands, environment=None):
-    """Runs all `commands` at the same time, each with an --out of its own, and hands out those folders."""
+def timed(commands, steps):
+    """Runs all `commands` at the same time, each with an --out of its own, until every one has done `steps` steps, and
+    hands out these folders. The runs are killed then, so that none is alone at the end."""
     with tempfile.TemporaryDirectory() as scratch:
         folders = [os.path.join(scratch, str(i)) for i in range(len(commands))]
-        started = [subprocess.Popen(words + ["--out", folder], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                    env={**os.environ, **(environment or {})})
-                   for words, folder in zip(commands, folders)]
-        said = [one.communicate()[1].decode() for one in started]
-        for one, words, text in zip(started, commands, said):
-            if one.returncode != 0:
-                raise SystemExit(" ".join(words) + "\n" + text)
+        errors = [open(folder + ".err", "w+", encoding="utf-8") for folder in folders]
+        started = [subprocess.Popen(words + ["--steps", "100000", "--out", folder], stdout=subprocess.DEVNULL,
+                                    stderr=error)
+                   for words, folder, error in zip(commands, folders, errors)]
+        try:
+            while any(len(lines(os.path.join(folder, "timing.jsonl"))) < steps for folder in folders):
+                time.sleep(0.1)
+                for one, words, error in zip(started, commands, errors):
+                    if one.poll() is not None:
+                        error.seek(0)
+                        raise SystemExit(" ".join(words) + "\n" + error.read())
+        finally:
+            for one in started:
+                one.kill()
+                one.wait()
+            for error in errors:
+                error.close()
         yield folders
 
 
-def steps_of(folder, warmup):
-    """The lines of timing.jsonl after the first `warmup`."""
-    return lines(os.path.join(folder, "timing.jsonl"))[warmup:]
+def steps_of(folder, warmup, steps):
+    """The lines of timing.jsonl of `steps` steps after the first `warmup`."""
+    return lines(os.path.join(folder, "timing.jsonl"))[warmup:warmup + steps]
 
 
 def parameters(path):
@@ -51,7 +65,3 @@ def parameters(path):
         begin, end = tensor["data_offsets"]
         found[layer] = found.get(layer, 0) + (end - begin) // 4
     return list(found.items())
-
-
-def median(values):
-    return statistics.median(values)
