@@ -6,8 +6,9 @@ Steps are compared within a round, in which all runs see the same load; medians 
 
   bench/scaling.py --tunas build/tunas --sums-bench build/sums_bench --out bench/results/cpu-scaling.json
 
-The model (bench/step_model.py) is given what one rank alone and sums alone took (`tunas profile`, sums_bench), says what
-2 and 4 ranks should take, and then, with the numbers of GPU below, what 8, 64 and 512 of them should.
+The model (bench/step_model.py) is given what the company and sums alone (sums_bench) took, and where `tunas profile`
+sees the time of backward; it says what 2 and 4 ranks should take, and with the numbers of GPU below what up to 512 GPUs
+should. It is fitted to nothing else.
 """
 import argparse
 import json
@@ -27,7 +28,7 @@ GPU = {
     "source": {
         "near": "NVLink 4: 450 GB/s each way (NVIDIA H100 data sheet, 900 GB/s both ways); 75 % of it, 10 us: assumed",
         "far": "one 400 Gb/s NIC a GPU (NVIDIA ConnectX-7 data sheet); 80 % of it, 20 us a message: assumed",
-        "adds": "a third of 3014 GB/s, the copy bandwidth of h100-kernels.json: an addition moves three times its bytes",
+        "adds": "a third of 3014 GB/s (copies, h100-kernels.json): an addition moves three times its bytes",
         "steals": "assumed: a copy engine or a few of 132 multiprocessors, and their share of the memory bus",
     },
 }
@@ -58,8 +59,8 @@ class Bench:
         w = WORKS[work]
         words = [self.args.tunas] + (["launch", "-n", str(ranks), "--"] if ranks > 1 else [])
         return words + w["call"] + [
-            "--data", "synthetic:64x64x300", "--classes", "1001", "--resolution", str(w["resolution"]), "--shards", str(shards),
-            "--batch-size", str(shards * w["batch"]), "--threads", "1", "--workers", "1", *extra]
+            "--data", "synthetic:64x64x300", "--classes", "1001", "--resolution", str(w["resolution"]),
+            "--shards", str(shards), "--batch-size", str(shards * w["batch"]), "--threads", "1", "--workers", "1", *extra]
 
     def parameters(self, work):
         """Layers and their floats, from the first checkpoint of a run."""
@@ -83,12 +84,20 @@ class Bench:
                 "stalled": [s["stall_seconds"] for s in steps[0]]}
 
     def round(self, work, rounds):
-        """One run of everything, appended to `rounds`."""
-        found = {}
-        for ranks, shards in SHAPES:
-            for how in ("company", "on", "off") if ranks > 1 else ("on",):
-                found[ranks, shards, how] = self.measure(work, ranks, shards, how)
-        rounds.append(found)
+        """One run of everything, in the opposite order every other time, appended to `rounds`."""
+        keys = [(ranks, shards, how) for ranks, shards in SHAPES
+                for how in (("company", "on", "off") if ranks > 1 else ("on",))]
+        found = {key: self.measure(work, *key) for key in (keys if len(rounds) % 2 == 0 else reversed(keys))}
+        rounds.append({key: found[key] for key in keys})
+
+    def pairs(self, work):
+        """2 ranks, deterministic over fast: ratio of the median steps of one run each, which comes first changing."""
+        ratios, loads = [], []
+        for pair in range(self.args.pairs):
+            found = {how: self.measure(work, 2, 4, how) for how in (("on", "off") if pair % 2 == 0 else ("off", "on"))}
+            ratios.append(ratio([found], "on", "off")["median"])
+            loads.append(found["on"]["load_before"])
+        return {"median": round(statistics.median(ratios), 4), "pairs": ratios, "load_before": loads}
 
 
 def joined(rounds, key, what):
@@ -227,14 +236,14 @@ def rounded(values):
     return {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in values.items()}
 
 
-def report(args, rounds, parameters, gpus):
+def report(args, rounds, parameters, gpus, pairs):
     result = {"cores": os.cpu_count(), "rounds": len(rounds[next(iter(WORKS))]), "steps": args.steps,
               "threads_a_rank": 1, "sums_alone": list(args.sums.values()), "works": []}
     for work in WORKS:
         w = WORKS[work]
         result["works"].append({
             "work": work, "images_a_shard": w["batch"], "resolution": w["resolution"],
-            "measured": summary(rounds[work]),
+            "deterministic_over_fast_on_2_ranks": pairs[work], "measured": summary(rounds[work]),
             "model_here": on_this_machine(args, work, rounds[work], parameters[work]),
             "model_gpus": gpus[work]})
     result["gpu_inputs"] = {
@@ -249,6 +258,7 @@ def main():
     parser.add_argument("--tunas", required=True)
     parser.add_argument("--sums-bench", required=True)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=6)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--out", required=True)
@@ -259,11 +269,12 @@ def main():
     args.sums = {(ranks, how): sums_alone(args, ranks, sums)
                  for ranks in (2, 4) for how, sums in (("on", "fixed"), ("off", "fast"))}
     gpus = {work: on_gpus(args, work, parameters[work]) for work in WORKS}
+    pairs = {work: bench.pairs(work) for work in WORKS}
     for _ in range(args.rounds):
         for work in WORKS:
             bench.round(work, rounds[work])
         with open(args.out, "w", encoding="utf-8") as file:  # what there is so far
-            json.dump(report(args, rounds, parameters, gpus), file, indent=1)
+            json.dump(report(args, rounds, parameters, gpus, pairs), file, indent=1)
             file.write("\n")
 
 

@@ -4,7 +4,7 @@ A rank computes its shards one after the other; the sum over ranks runs in bucke
 
   step      = late + shown + other
   late      = expected maximum over ranks of the time of a rank's shards (they run different architectures)
-  shown     = what of the sums ends after backward, plus `steals` of the rest: what a hidden sum takes of the computation
+  shown     = what of the sums ends after backward, and `steals` of the rest: what a hidden sum takes of computation
   other     = update, gathers of outcomes, the host's own
 
 A bucket starts when backward has passed its first layer and the bucket before is done. Its sum moves 2*(R-1)/R of its
@@ -86,7 +86,7 @@ def expected_late(shards, per_rank, ranks, draws=4000):
 
 def predict(step, machine, ranks, per_rank, sums="fixed"):
     """Seconds of a step of `per_rank` shards on each of `ranks` ranks, and what they are made of."""
-    late = expected_late(step.shards, per_rank, ranks) if ranks > 1 else per_rank * step.mean()
+    late = expected_late(step.shards, per_rank, ranks) if ranks > 1 and len(step.shards) > 1 else per_rank * step.mean()
     busy = free_at = 0.0
     for floats, done in buckets(step.layers):
         took = sum_seconds(floats, ranks, machine, sums)
