@@ -3,8 +3,6 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/update.h"
-
 namespace tunas::engine {
 
 WeightAverage::WeightAverage(const ParamStore& store, double decay)
@@ -17,19 +15,16 @@ float* WeightAverage::averages(const Weight& w) const {
   return (w.running ? masters + size_ : masters) + w.offset;
 }
 
-void WeightAverage::follow(const ParamStore& store) {
+void WeightAverage::follow(const ParamStore& store, const kernels::Verdict* verdict) {
   if (!on()) return;
-  const Device& device = store.device();
+  const Stream stream = store.device().stream();
   float* mean = reinterpret_cast<float*>(memory_.data());
-  if (!started_) {
-    device.copy(mean, store.masters(), size_ * sizeof(float));
-    device.copy(mean + size_, store.running(), store.running_size() * sizeof(float));
-    started_ = true;
-    return;
-  }
-  const float decay = static_cast<float>(decay_);
-  kernels::average(device.stream(), {size_, store.masters(), mean, decay});
-  kernels::average(device.stream(), {store.running_size(), store.running(), mean + size_, decay});
+  // The first is a copy, but only where the device finds that there is something to follow; what
+  // is there before is zero.
+  const float decay = steps_ == 0 ? 0 : static_cast<float>(decay_);
+  kernels::average(stream, {size_, store.masters(), mean, decay, verdict});
+  kernels::average(stream, {store.running_size(), store.running(), mean + size_, decay, verdict});
+  ++steps_;
 }
 
 void WeightAverage::exchange(ParamStore& store) {

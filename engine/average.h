@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "engine/param.h"
+#include "kernels/update.h"
 
 namespace tunas::engine {
 
@@ -20,8 +21,10 @@ class WeightAverage {
   }
   bool on() const { return decay_ > 0; }
 
-  /// After an update.
-  void follow(const ParamStore& store);
+  /// After an update with the same verdict: where that touched nothing, this does not either.
+  void follow(const ParamStore& store, const kernels::Verdict* verdict);
+  /// The last update touched nothing.
+  void was_skipped() { --steps_; }
   /// The store gets the averages and they what the store had; twice restores both.
   void exchange(ParamStore& store);
 
@@ -29,7 +32,7 @@ class WeightAverage {
   float* averages(const Weight& w) const;
 
   double decay_ = 0;
-  bool started_ = false;
+  long steps_ = 0;  // followed
   std::size_t size_ = 0;
   Memory memory_;  // [masters | running averages]
 };

@@ -8,10 +8,13 @@
 //   average   mean <- mean + (1-decay)*(value - mean)         (of weights, for evaluation)
 //   mean      sum <- v at the first shard, sum + v later;  mean <- sum/shards at the last one
 //
-// An element whose gradient is not finite is left as it is and counted, so that one bad step costs
-// nothing but itself.
+//   check     not_finite += [g is NaN or infinite];  last <- max(last, index of such a g)
 //
-// Floor: every array once; update reads 4 and writes 3 values a parameter (sgd: 3 and 2).
+// Where a verdict counts any element, updates and means do nothing at all, so that a step that is
+// not finite leaves no trace. They must know of all elements first: the check is a pass of its own.
+//
+// Floor: every array once; update reads 4 and writes 3 values a parameter (sgd: 3 and 2), the check
+// reads one.
 #pragma once
 
 #include <cstddef>
@@ -22,6 +25,18 @@
 
 namespace tunas::kernels {
 
+/// Of a gradient, in the device's memory; zero before the check.
+struct Verdict {
+  std::uint32_t not_finite = 0;  // elements
+  std::uint32_t last = 0;        // the largest index of one
+};
+
+struct FiniteCheck {
+  std::size_t size = 0;  // below 2^32
+  const float* grad = nullptr;
+  Verdict* verdict = nullptr;  // add
+};
+
 struct RmsProp {
   std::size_t size = 0;
   const float* grad = nullptr;
@@ -31,8 +46,8 @@ struct RmsProp {
   float scale = 1;
   float rate = 0;
   float decay = 0.9f, momentum = 0.9f, epsilon = 1.0f;
-  void* shadow = nullptr;               // [size] bf16 copy of w, written; null: none
-  std::uint32_t* not_finite = nullptr;  // add: elements left as they were; null: not counted
+  void* shadow = nullptr;            // [size] bf16 copy of w, written; null: none
+  const Verdict* verdict = nullptr;  // null: none
 };
 
 struct Sgd {
@@ -43,8 +58,8 @@ struct Sgd {
   float scale = 1;
   float rate = 0;
   float momentum = 0.9f, weight_decay = 0;
-  void* shadow = nullptr;               // [size] bf16 copy of w, written; null: none
-  std::uint32_t* not_finite = nullptr;  // add: elements left as they were; null: not counted
+  void* shadow = nullptr;            // [size] bf16 copy of w, written; null: none
+  const Verdict* verdict = nullptr;  // null: none
 };
 
 struct Add {
@@ -58,6 +73,7 @@ struct Average {
   const float* value = nullptr;
   float* mean = nullptr;
   float decay = 0.9999f;
+  const Verdict* verdict = nullptr;  // null: none
 };
 
 /// The mean over shards, which come in order.
@@ -69,12 +85,14 @@ struct ShardMean {
   float* mean = nullptr;
 };
 
+Cost cost(const FiniteCheck& args);
 Cost cost(const RmsProp& args);
 Cost cost(const Sgd& args);
 Cost cost(const Add& args);
 Cost cost(const Average& args);
 Cost cost(const ShardMean& args);
 namespace cpu {
+void finite_check(CpuContext& context, const FiniteCheck& args);
 void rms_prop(CpuContext& context, const RmsProp& args);
 void sgd(CpuContext& context, const Sgd& args);
 void add(CpuContext& context, const Add& args);
@@ -82,6 +100,7 @@ void average(CpuContext& context, const Average& args);
 void shard_mean(CpuContext& context, const ShardMean& args);
 }  // namespace cpu
 namespace cuda {
+void finite_check(CudaContext& context, const FiniteCheck& args);
 void rms_prop(CudaContext& context, const RmsProp& args);
 void sgd(CudaContext& context, const Sgd& args);
 void add(CudaContext& context, const Add& args);
@@ -89,6 +108,11 @@ void average(CudaContext& context, const Average& args);
 void shard_mean(CudaContext& context, const ShardMean& args);
 }  // namespace cuda
 
+inline void finite_check(Stream stream, const FiniteCheck& args) {
+  require(args.size >> 32 == 0, "finite_check: ", args.size,
+          " elements; their numbers must fit into 32 bits");
+  on<cpu::finite_check, cuda::finite_check>(stream, args);
+}
 inline void rms_prop(Stream stream, const RmsProp& args) {
   on<cpu::rms_prop, cuda::rms_prop>(stream, args);
 }
