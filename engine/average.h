@@ -24,7 +24,7 @@ class WeightAverage {
   /// After an update with the same verdict: where that touched nothing, this does not either.
   void follow(const ParamStore& store, const kernels::Verdict* verdict);
   /// The last update touched nothing.
-  void was_skipped() { --steps_; }
+  void was_skipped() { steps_ -= on() ? 1 : 0; }
   /// The store gets the averages and they what the store had; twice restores both.
   void exchange(ParamStore& store);
 

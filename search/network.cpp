@@ -1,7 +1,6 @@
 #include "search/network.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "engine/ops/softmax_xent.h"
 #include "kernels/error.h"
@@ -55,6 +54,7 @@ Network::Network(engine::Device& device, const Space& space, const NetworkConfig
   check_memory(there);
   params_.init(config.seed);
   config_.optimizer.start(params_);
+  tape_.watch(results_.origin());
   activations_ =
       device.alloc(with_gaps(dry_run_bytes(config.train_batch, config.validation_batch)));
   arena_ = Arena(activations_.data(), activations_.bytes());
@@ -181,8 +181,11 @@ void Network::train_shard(const Batch& batch, const Plan& plan, std::uint32_t st
 
 void Network::update(double rate) {
   const Range here(device_->stream(), &Observer::pass, "update");
-  config_.optimizer.update(params_, rate, config_.shards, results_.not_finite());
-  average_.follow(params_);
+  kernels::Verdict* verdict = results_.verdict();
+  device_->zero(verdict, sizeof *verdict);
+  kernels::finite_check(device_->stream(), {params_.size(), params_.grads(), verdict});
+  config_.optimizer.update(params_, rate, config_.shards, verdict);
+  average_.follow(params_, verdict);
 }
 
 void Network::score(const Batch& batch, const Plan& plan, Pass pass) {
@@ -190,17 +193,10 @@ void Network::score(const Batch& batch, const Plan& plan, Pass pass) {
   run(batch, {}, plan, pass);
 }
 
-void check_finite(const Network& network, std::int64_t step, int shards,
-                  const std::vector<Outcome>& outcomes) {
-  for (int s = 0; s < shards; ++s) {
-    if (std::isfinite(outcomes[static_cast<std::size_t>(s)].loss)) continue;
-    fail(Exit::numeric, "the loss of step ", step, ", shard ", s,
-         " is not finite; a smaller --lr may help");
-  }
-  if (network.skipped_parameters() > 0) {
-    fail(Exit::numeric, "the gradients of ", network.skipped_parameters(), " parameters in step ",
-         step, " are not finite; a smaller --lr may help");
-  }
+const std::vector<Outcome>& Network::wait() {
+  const std::vector<Outcome>& outcomes = results_.wait();
+  if (verdict().not_finite > 0) average_.was_skipped();
+  return outcomes;
 }
 
 std::size_t Network::parameter_bytes() const {

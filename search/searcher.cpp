@@ -1,5 +1,7 @@
 #include "search/searcher.h"
 
+#include <span>
+
 #include "kernels/error.h"
 
 namespace tunas::search {
@@ -67,8 +69,10 @@ SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
     network_.score(held_out(), plans_[i], Pass::search_validation);
   }
 
-  const std::vector<Outcome>& outcomes = network_.wait();
-  check_finite(network_, step_, shards, outcomes);
+  const std::span<const Outcome> outcomes = network_.wait();
+  report.not_finite =
+      find_not_finite(network_.params(), {step_, outcomes.first(samples_.size()),
+                                          outcomes.subspan(samples_.size()), network_.verdict()});
   const Reward reward = config_.reward;
   for (int s = 0; s < shards; ++s) {
     const auto i = static_cast<std::size_t>(s);
@@ -80,13 +84,16 @@ SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
     rewards_[i] = reward(scored.accuracy(), cost);
     report.accuracy += scored.accuracy() / shards;
     report.cost += cost / shards;
+    report.entropy += samples_[i].entropy / shards;
     report.images += trained.images + scored.images;
   }
-  const StepStats stats = controller_.update(samples_, rewards_, report.controller_rate);
-  report.reward = stats.mean_reward;
-  report.baseline = stats.baseline;
-  report.entropy = stats.entropy;
+  if (!report.not_finite) {
+    const StepStats stats = controller_.update(samples_, rewards_, report.controller_rate);
+    report.reward = stats.mean_reward;
+    report.baseline = stats.baseline;
+  }
   ++step_;
+  not_finite_.add(report.not_finite);
   return report;
 }
 

@@ -67,7 +67,7 @@ Step run(Device device, const Space& space, const NetworkConfig& c,
     network.score(data.batch, plan(s), Pass::search_validation);
   }
   step.outcomes = network.wait();
-  EXPECT_EQ(network.skipped_parameters(), 0u);
+  EXPECT_EQ(network.verdict().not_finite, 0u);
   for (const engine::Param& p : network.params().params()) {
     step.weights[p.name] = floats(device, network.params().data(p.weight), p.stored());
   }
