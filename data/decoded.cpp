@@ -75,10 +75,11 @@ const Batch& DecodedSet::next() {
   out_.reach = !gpu                                     ? Reach::host
                : config_.place == engine::Place::device ? Reach::gpu
                                                         : Reach::both;
-  for (int i = 0; i < config_.batch; ++i, ++position_) {
-    const auto epoch = static_cast<std::uint32_t>(position_ / size);
+  std::int64_t position = config_.start + config_.slice.batch(handed_out_++) * config_.batch;
+  for (int i = 0; i < config_.batch; ++i, ++position) {
+    const auto epoch = static_cast<std::uint32_t>(position / size);
     const Permutation order(size, {config_.seed, Purpose::order, epoch, 0});
-    std::int64_t place = position_ % size, at = order(place);
+    std::int64_t place = position % size, at = order(place);
     while (!images_[static_cast<std::size_t>(at)].present) {
       place = (place + 1) % size;
       at = order(place);

@@ -18,6 +18,8 @@ struct DecodedConfig {
   int workers = 1;
   engine::Place place = engine::Place::host;
   OnBad on_bad = OnBad::skip;
+  std::int64_t start = 0;  // as LoaderConfig's
+  Slice slice = {};
 };
 
 class DecodedSet {
@@ -50,7 +52,7 @@ class DecodedSet {
   std::size_t used_ = 0;       // of the newest chunk
   std::vector<Image> images_;  // in the order of subset_
   std::vector<Skipped> skipped_;
-  std::int64_t position_ = 0;
+  std::int64_t handed_out_ = 0;  // batches
   Batch out_;
 };
 

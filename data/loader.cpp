@@ -69,8 +69,18 @@ std::int64_t count_batches(const Subset& subset, const LoaderConfig& config) {
   require(config.start >= 0, "a loader cannot start at position ", config.start);
   require(config.scaling == Scaling::off || config.resolution > 0,
           "a loader that scales needs the resolution of the images");
+  const Slice& slice = config.slice;
+  require(slice.first >= 0 && slice.count > 0 && slice.first + slice.count <= slice.of,
+          "a loader cannot take ", slice.count, " of every ", slice.of, " batches from number ",
+          slice.first, " on");
   if (config.passes == Passes::endless) return std::numeric_limits<std::int64_t>::max();
-  return (std::max<std::int64_t>(size - config.start, 0) + config.batch - 1) / config.batch;
+  const std::int64_t left = std::max<std::int64_t>(size - config.start, 0);
+  return slice.share((left + config.batch - 1) / config.batch);
+}
+
+/// Position of a loader's batch b.
+std::int64_t first_of(const LoaderConfig& config, std::int64_t b) {
+  return config.start + config.slice.batch(b) * config.batch;
 }
 
 }  // namespace
@@ -98,7 +108,7 @@ Loader::Loader(const Records& records, Subset subset, const LoaderConfig& config
       subset_(std::move(subset)),
       config_(config),
       batches_(count_batches(subset_, config)),
-      position_(config.start),
+      position_(first_of(config, 0)),
       slots_(static_cast<std::size_t>(config.prefetch) + 1) {
   check_rule(config.rule);
   for (const std::int64_t sample : subset_) {
@@ -244,7 +254,7 @@ void Loader::make_room(Slot& slot, std::uint64_t used) const {
 
 void Loader::plan(Slot& slot, Worker& worker) const {
   const auto size = static_cast<std::int64_t>(subset_.size());
-  const std::int64_t first = config_.start + slot.batch * config_.batch;
+  const std::int64_t first = first_of(config_, slot.batch);
   const std::int64_t count = config_.passes == Passes::endless
                                  ? config_.batch
                                  : std::min<std::int64_t>(config_.batch, size - first);
@@ -358,7 +368,8 @@ void Loader::hand_out(Slot& slot) {
   for (int i = 0; i < slot.items_used; ++i) {
     for (const Skipped& bad : slot.items[static_cast<std::size_t>(i)].bad) note(bad);
   }
-  position_ += slot.items_used;
+  position_ = first_of(config_, slot.batch + 1);
+  if (config_.passes == Passes::one) position_ = std::min(position_, std::ssize(subset_));
 }
 
 void Loader::note(const Skipped& bad) {

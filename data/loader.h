@@ -3,7 +3,8 @@
 // Position p = 0, 1, 2, ... of an endless run is sample subset[permutation of epoch p/size (p mod
 // size)]; a batch may straddle two epochs. One pass ends with a short batch and then empty ones.
 // The crop of a sample depends on (seed, epoch, sample) alone, so batches are the same for any
-// number of workers, and `start` continues where position() was.
+// number of workers, and `start` continues where position() was. Several loaders share one order by
+// slices: together they hand out the batches of one loader, each batch once.
 //
 // A sample that cannot be read or decoded is reported in skipped(), and LoaderConfig::on_bad says
 // what becomes of its place:
@@ -52,7 +53,8 @@ struct LoaderConfig {
   CropRule rule;          // of random crops
   Preprocess preprocess;  // of central ones
   std::uint64_t seed = 0;
-  std::int64_t start = 0;  // position of the first sample
+  std::int64_t start = 0;  // position of the first sample; of all slices
+  Slice slice = {};
   int workers = 1;
   int prefetch = 2;  // batches ahead of the one in use
   OnBad on_bad = OnBad::skip;
@@ -93,7 +95,8 @@ class Loader {
   /// skips them); then again each time.
   const Batch& next();
 
-  /// Position of the next batch: where to start in order to go on after what was handed out.
+  /// Position of the next batch; without slices, where to start in order to go on after what was
+  /// handed out.
   std::int64_t position() const { return position_; }
   /// Seconds that next() waited for workers.
   double stalls() const { return stalls_; }

@@ -45,6 +45,10 @@ std::int64_t Permutation::operator()(std::int64_t i) const {
   return static_cast<std::int64_t>(x);
 }
 
+std::int64_t Slice::share(std::int64_t batches) const {
+  return batches / of * count + std::clamp<std::int64_t>(batches % of - first, 0, count);
+}
+
 Subset everything(std::int64_t size) {
   Subset all(static_cast<std::size_t>(std::max<std::int64_t>(size, 0)));
   std::iota(all.begin(), all.end(), std::int64_t{0});

@@ -28,6 +28,17 @@ class Permutation {
   PhiloxKey key_;
 };
 
+/// The batches of one of several readers of the same order: of every `of` batches `count`, from
+/// number `first` on. A rank reads those of its shards of each step.
+struct Slice {
+  int first = 0, count = 1, of = 1;
+
+  /// Number, in the whole order, of this reader's batch b.
+  std::int64_t batch(std::int64_t b) const { return b / count * of + first + b % count; }
+  /// How many of the order's first `batches` are this reader's.
+  std::int64_t share(std::int64_t batches) const;
+};
+
 /// Sample indices, ascending.
 using Subset = std::vector<std::int64_t>;
 

@@ -51,4 +51,7 @@ class Solo final : public Comm {
   double waited() const override { return 0; }
 };
 
+/// For whatever needs no other.
+Comm& solo();
+
 }  // namespace tunas::engine

@@ -7,12 +7,10 @@
 
 #include "kernels/error.h"
 #include "kernels/philox.h"
-#include "kernels/update.h"
 
 namespace tunas::engine {
 namespace {
 
-constexpr int kFree = -1;
 constexpr std::size_t kAlign = 16;  // floats: every parameter starts on a cache line
 /// Standard deviation of a standard normal cut at 2 sigma (specification section 8).
 constexpr double kTruncatedStd = 0.87962566103423978;
@@ -55,14 +53,6 @@ Weight ParamStore::add(const std::string& name, Weight sizes, Init init, int in_
 
 namespace {
 
-/// Gradient buffers: the current one, and partial sums that can wait at the same time.
-int tree_levels(int shards) {
-  int levels = 0;
-  while ((2 << levels) <= shards) ++levels;
-  if (shards > (1 << levels)) ++levels;
-  return levels;
-}
-
 std::uint16_t to_bf16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   if (std::isnan(value)) return 0x7fff;
@@ -72,21 +62,20 @@ std::uint16_t to_bf16(float value) {
 }  // namespace
 
 std::size_t ParamStore::bytes(DType type, int shards, int states) const {
-  const auto arrays = static_cast<std::size_t>(2 + tree_levels(shards) + states);
-  return (arrays * size_ + 3 * running_size_) * sizeof(float) +
+  const auto arrays = static_cast<std::size_t>(1 + states);
+  return (arrays * size_ + running_size_) * sizeof(float) +
+         Gradients::bytes(size_ + running_size_, shards) +
          (type == DType::bf16 ? size_ * size_of(type) : 0);
 }
 
-void ParamStore::allocate(const Device& device, int shards, int states) {
+void ParamStore::allocate(const Device& device, int shards, int states, Comm& comm) {
   device_ = &device;
   const std::size_t bytes = size_ * sizeof(float);
   masters_ = device.alloc(bytes);
   if (device.activation_type() == DType::bf16) shadow_ = device.alloc(size_ * size_of(DType::bf16));
-  running_ = device.alloc(3 * running_size_ * sizeof(float));
+  running_ = device.alloc(running_size_ * sizeof(float));
   for (int i = 0; i < states; ++i) states_.push_back(device.alloc(bytes));
-  const int levels = tree_levels(shards);
-  for (int i = 0; i < levels + 1; ++i) gradients_.push_back(device.alloc(bytes));
-  partial_.assign(static_cast<std::size_t>(levels), kFree);
+  gradients_ = Gradients(device, comm, size_ + running_size_, shards);
 }
 
 void ParamStore::init(std::uint64_t seed) {
@@ -130,12 +119,11 @@ void ParamStore::write(const Param& param, std::span<const float> values) {
 }
 
 float* ParamStore::data(const Weight& w) const {
-  return (w.running ? reinterpret_cast<float*>(running_.data()) : masters()) + w.offset;
+  return (w.running ? running() : masters()) + w.offset;
 }
 
 float* ParamStore::grad(const Weight& w) const {
-  if (!w.running) return grads() + w.offset;
-  return reinterpret_cast<float*>(running_.data()) + running_size_ + w.offset;
+  return grads() + (w.running ? size_ : 0) + w.offset;
 }
 
 Filter ParamStore::view(const Weight& w, int out, int in) const {
@@ -153,40 +141,12 @@ Filter ParamStore::grad_view(const Weight& w, int out, int in) const {
 
 void ParamStore::begin_shard() {
   device_->zero(grads(), size_ * sizeof(float));
-  float* running = reinterpret_cast<float*>(running_.data());
-  device_->copy(running + running_size_, running, running_size_ * sizeof(float));
+  device_->copy(grads() + size_, running(), running_size_ * sizeof(float));
 }
 
-void ParamStore::end_shard(int shard, int shards) {
-  const bool last = shard + 1 == shards;
-  for (std::size_t level = 0; level < partial_.size(); ++level) {
-    int& waiting = partial_[level];
-    const bool complete = (shard >> level & 1) != 0;  // the right half of this node
-    if (waiting == kFree && last) continue;           // an odd tail rises alone
-    if (!complete && !last) {
-      waiting = static_cast<int>(current_);
-      break;
-    }
-    if (waiting != kFree) {
-      const float* sum =
-          reinterpret_cast<float*>(gradients_[static_cast<std::size_t>(waiting)].data());
-      kernels::add(device_->stream(), {size_, grads(), sum});
-      waiting = kFree;
-    }
-  }
-  if (!last) current_ = free_buffer();
-  float* running = reinterpret_cast<float*>(running_.data());
-  kernels::shard_mean(device_->stream(), {running_size_, shard, shards, running + running_size_,
-                                          running + 2 * running_size_, running});
-}
-
-std::size_t ParamStore::free_buffer() const {
-  for (std::size_t b = 0; b < gradients_.size(); ++b) {
-    if (std::find(partial_.begin(), partial_.end(), static_cast<int>(b)) == partial_.end()) {
-      return b;
-    }
-  }
-  fail(Exit::usage, "gradient buffers: more shards ended than the store was allocated for");
+void ParamStore::update_running(int shards, const kernels::Verdict* verdict) {
+  kernels::shard_mean(device_->stream(),
+                      {running_size_, shards, grads() + size_, running(), verdict});
 }
 
 const Param* ParamStore::find(const std::string& name) const {

@@ -5,7 +5,8 @@
 // read bf16 there is also a shadow, the masters rounded, which the optimizer writes on its way.
 //
 // Running averages of normalisation (networks trained alone) are a second, small array: each shard
-// of a step moves its own copy, and their mean over shards, in shard order, becomes the new value.
+// of a step moves a copy, which lies behind its gradients and is summed with them; the mean over
+// shards becomes the new value.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,9 @@
 #include <vector>
 
 #include "engine/device.h"
+#include "engine/gradients.h"
 #include "kernels/tensor.h"
+#include "kernels/update.h"
 
 namespace tunas::engine {
 
@@ -49,11 +52,11 @@ class ParamStore {
  public:
   /// Registers a parameter; `in_used` < in leaves padding channels that stay zero and uncounted.
   Weight add(const std::string& name, Weight sizes, Init init, int in_used = 0);
-  /// Takes the memory: masters, gradients for a tree over `shards`, and `states` state arrays.
-  /// `device` must outlive the store.
-  void allocate(const Device& device, int shards, int states);
+  /// Takes the memory: masters, gradients for the sum over `shards` of all ranks of `comm`, and
+  /// `states` state arrays. `device` and `comm` must outlive the store.
+  void allocate(const Device& device, int shards, int states, Comm& comm = solo());
   const Device& device() const { return *device_; }
-  /// Bytes that allocate will take.
+  /// Bytes that allocate will take; `shards`: of this rank.
   std::size_t bytes(DType type, int shards, int states) const;
   /// Fills masters from (seed, position, element): independent of sizes of other parameters.
   void init(std::uint64_t seed);
@@ -77,29 +80,31 @@ class ParamStore {
   float* state(int i) const {
     return reinterpret_cast<float*>(states_[static_cast<std::size_t>(i)].data());
   }
-  float* grads() const { return reinterpret_cast<float*>(gradients_[current_].data()); }
+  float* grads() const { return gradients_.current(); }
 
   /// Before a shard: its gradients are zero, its running averages those of the last step.
   void begin_shard();
-  /// After a shard: its gradients join the sums of earlier shards in one fixed binary tree over the
-  /// shard index. After the last shard, `grads` holds the sum over all, and the running averages
-  /// are new.
-  void end_shard(int shard, int shards);
+  /// Whether backward of this shard starts sums over ranks: then it is never the same twice.
+  bool starts_sums() const { return gradients_.starts_sums(); }
+  /// In backward: the gradients from `offset` on are done.
+  void passed(std::size_t offset) { gradients_.passed(offset); }
+  /// After a shard: its gradients join the sum over shards (engine/gradients.h).
+  void end_shard() { gradients_.end_shard(); }
+  /// After the last shard of a step: `grads` is the sum over all shards.
+  void finish_sum() { gradients_.finish(); }
+  /// Then: the running averages become the mean over `shards`. `verdict`: see kernels/update.h.
+  void update_running(int shards, const kernels::Verdict* verdict = nullptr);
 
   const std::vector<Param>& params() const { return params_; }
   const Param* find(const std::string& name) const;  // null: not there
 
  private:
-  std::size_t free_buffer() const;
-
   const Device* device_ = nullptr;
   std::vector<Param> params_;
   std::size_t size_ = 0, running_size_ = 0;
-  Memory masters_, shadow_, running_;  // running_: value, this shard's copy, sum over shards
+  Memory masters_, shadow_, running_;
   std::vector<Memory> states_;
-  std::vector<Memory> gradients_;  // one current, the others hold or await partial sums
-  std::vector<int> partial_;       // buffer that holds the sum of a tree level, kFree: none
-  std::size_t current_ = 0;
+  Gradients gradients_;  // [of the parameters | copies of the running averages]
 };
 
 }  // namespace tunas::engine

@@ -117,16 +117,11 @@ struct ShardMeanBody {
   ShardMean args;
   template <int N>
   __device__ void operator()(std::size_t at) const {
-    float v[N], sum[N] = {};
-    load(args.value + at, v);
-    if (args.shard > 0) load(args.sum + at, sum);
+    float v[N];
+    load(args.sum + at, v);
 #pragma unroll
-    for (int i = 0; i < N; ++i) sum[i] += v[i];
-    store(args.sum + at, sum);
-    if (args.shard + 1 < args.shards) return;
-#pragma unroll
-    for (float& s : sum) s /= static_cast<float>(args.shards);
-    store(args.mean + at, sum);
+    for (float& mean : v) mean /= static_cast<float>(args.shards);
+    store(args.mean + at, v);
   }
 };
 
@@ -168,7 +163,7 @@ void average(CudaContext& context, const Average& args) {
 }
 
 void shard_mean(CudaContext& context, const ShardMean& args) {
-  launch_update<ShardMeanBody>(context, "shard mean", args, nullptr);
+  launch_update<ShardMeanBody>(context, "shard mean", args, args.verdict);
 }
 
 }  // namespace tunas::kernels::cuda

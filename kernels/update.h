@@ -6,7 +6,8 @@
 //   sgd       mom <- momentum*mom + (g + weight_decay*w);  w <- w - rate*mom     (as PyTorch)
 //   add       a += b                                          (one edge of the shard tree)
 //   average   mean <- mean + (1-decay)*(value - mean)         (of weights, for evaluation)
-//   mean      sum <- v at the first shard, sum + v later;  mean <- sum/shards at the last one
+//   mean      mean <- sum/shards                              (of what shards moved each for
+//   itself)
 //
 //   check     not_finite += [g is NaN or infinite];  last <- max(last, index of such a g)
 //
@@ -76,13 +77,12 @@ struct Average {
   const Verdict* verdict = nullptr;  // null: none
 };
 
-/// The mean over shards, which come in order.
 struct ShardMean {
   std::size_t size = 0;
-  int shard = 0, shards = 1;
-  const float* value = nullptr;  // of this shard
-  float* sum = nullptr;
+  int shards = 1;
+  const float* sum = nullptr;  // over the shards
   float* mean = nullptr;
+  const Verdict* verdict = nullptr;  // null: none
 };
 
 Cost cost(const FiniteCheck& args);

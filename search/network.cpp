@@ -1,6 +1,7 @@
 #include "search/network.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "engine/ops/softmax_xent.h"
 #include "kernels/error.h"
@@ -36,8 +37,10 @@ Batches share(const NetworkConfig& config, int images) {
 
 }  // namespace
 
-Network::Network(engine::Device& device, const Space& space, const NetworkConfig& config)
+Network::Network(engine::Device& device, const Space& space, const NetworkConfig& config,
+                 engine::Comm& comm)
     : device_(&device),
+      comm_(&comm),
       config_(config),
       supernet_(space, params_, config.supernet),
       arena_(Arena::dry()),
@@ -48,7 +51,7 @@ Network::Network(engine::Device& device, const Space& space, const NetworkConfig
       graphs_(device) {
   const std::size_t there = device.available() / 16 * 15;  // inputs and the driver have the rest
   if (parameter_bytes() <= there) {
-    params_.allocate(device, config.shards, config.optimizer.states());
+    params_.allocate(device, config.shards, config.optimizer.states(), comm);
     average_ = engine::WeightAverage(params_, config.average);
   }
   check_memory(there);
@@ -159,7 +162,8 @@ void Network::run(const Batch& batch, const PhiloxKey& key, const Plan& plan, Pa
       results_.take(tape_.value(logits.y));
     }
   };
-  if (config_.plans == NetworkConfig::Plans::fixed) {
+  const bool same = pass != Pass::train || !params_.starts_sums();  // each time
+  if (config_.plans == NetworkConfig::Plans::fixed && same) {
     const auto address = [](const void* at) { return reinterpret_cast<std::uintptr_t>(at); };
     graphs_.run({static_cast<std::uintptr_t>(pass), static_cast<std::uintptr_t>(inputs.n),
                  address(inputs.crops), address(params_.grads())},
@@ -176,15 +180,17 @@ void Network::train_shard(const Batch& batch, const Plan& plan, std::uint32_t st
   run(batch, {config_.seed, Purpose::dropout, step, static_cast<std::uint32_t>(shard)}, plan,
       Pass::train);
   const Range sum(device_->stream(), &Observer::pass, "sum");
-  params_.end_shard(shard, config_.shards);
+  params_.end_shard();
 }
 
 void Network::update(double rate) {
   const Range here(device_->stream(), &Observer::pass, "update");
+  params_.finish_sum();
   kernels::Verdict* verdict = results_.verdict();
   device_->zero(verdict, sizeof *verdict);
   kernels::finite_check(device_->stream(), {params_.size(), params_.grads(), verdict});
   config_.optimizer.update(params_, rate, config_.shards, verdict);
+  params_.update_running(config_.shards, verdict);
   average_.follow(params_, verdict);
 }
 
@@ -199,8 +205,25 @@ const std::vector<Outcome>& Network::wait() {
   return outcomes;
 }
 
+std::vector<Outcome> Network::gather(std::span<const Outcome> mine) const {
+  struct Numbers {
+    double loss;
+    int images, top1, top5;
+    std::optional<std::uint32_t> origin;
+  };
+  static_assert(std::is_trivially_copyable_v<Numbers>);
+  std::vector<Numbers> own, all(mine.size() * static_cast<std::size_t>(comm_->size()));
+  for (const Outcome& o : mine) own.push_back({o.loss, o.images, o.top1, o.top5, o.origin});
+  comm_->all_gather(own.data(), all.data(), own.size() * sizeof(Numbers));
+  std::vector<Outcome> outcomes;
+  for (const Numbers& n : all) {
+    outcomes.push_back({n.loss, n.images, n.top1, n.top5, {}, n.origin});
+  }
+  return outcomes;
+}
+
 std::size_t Network::parameter_bytes() const {
-  return params_.bytes(device_->activation_type(), config_.shards, config_.optimizer.states()) +
+  return params_.bytes(device_->activation_type(), shards(), config_.optimizer.states()) +
          (config_.average > 0 ? engine::WeightAverage::bytes(params_) : 0);
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,8 +37,10 @@ struct NetworkConfig {
 class Network {
  public:
   /// Error(Exit::memory) where the device's memory does not suffice, saying how many images a
-  /// shard may have. `device` must outlive the network.
-  Network(engine::Device& device, const Space& space, const NetworkConfig& config);
+  /// shard may have. The shards are spread over the ranks of `comm`, a run of them to each;
+  /// Error(Exit::usage) where they do not divide. `device` and `comm` must outlive the network.
+  Network(engine::Device& device, const Space& space, const NetworkConfig& config,
+          engine::Comm& comm = engine::solo());
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
@@ -45,8 +48,12 @@ class Network {
   engine::ParamStore& params() { return params_; }
   const engine::ParamStore& params() const { return params_; }
 
-  /// Forward and backward of one shard; its gradients join the sum of the step. Shards come in
-  /// order, `step` keys the dropout. `batch` may be reused at once.
+  /// This rank's shards of a step: shards() of them from number first_shard() on.
+  int shards() const { return config_.shards / comm_->size(); }
+  int first_shard() const { return comm_->rank() * shards(); }
+
+  /// Forward and backward of one shard of this rank; its gradients join the sum of the step. Shards
+  /// come in order, `step` keys the dropout. `batch` may be reused at once.
   void train_shard(const Batch& batch, const Plan& plan, std::uint32_t step, int shard);
   /// Applies the mean gradient of the step's shards, unless anything in it is not finite.
   void update(double rate);
@@ -56,8 +63,10 @@ class Network {
   /// Outcomes of the passes since the last wait, in their order. Logits, where they are kept, have
   /// logit_row() floats an image, of which the first ones are those of the classes.
   const std::vector<Outcome>& wait();
-  /// On the gradient of the last update before the last wait: where it counts anything, that update
-  /// changed nothing.
+  /// `mine` of every rank, in the order of ranks, without logits.
+  std::vector<Outcome> gather(std::span<const Outcome> mine) const;
+  /// On the gradient of the last update before the last wait, the same on every rank: where it
+  /// counts anything, that update changed nothing.
   const kernels::Verdict& verdict() const { return results_.examined(); }
   int logit_row() const { return round_up_8(supernet_.space().classes); }
 
@@ -81,6 +90,7 @@ class Network {
   void check_memory(std::size_t there);
 
   engine::Device* device_;
+  engine::Comm* comm_;
   NetworkConfig config_;
   engine::ParamStore params_;
   Supernet supernet_;

@@ -23,16 +23,15 @@ const SearchConfig& checked(const SearchConfig& config) {
 }  // namespace
 
 Searcher::Searcher(engine::Device& device, const Space& space, const CostModel& cost,
-                   const SearchConfig& config)
+                   const SearchConfig& config, engine::Comm& comm)
     : config_(checked(config)),
       cost_(&cost),
       weight_rate_{config.learning_rate, share_of(config.rate_warmup, config.steps), config.steps},
       controller_rate_{config.controller_rate, share_of(config.delay, config.steps), config.steps},
-      network_(device, space, config.network),
+      network_(device, space, config.network, comm),
       controller_(space, config.controller) {
   const auto shards = static_cast<std::size_t>(config.network.shards);
   samples_.resize(shards);
-  plans_.resize(shards);
   rewards_.resize(shards);
   read_off_ = controller_.most_likely();
 }
@@ -52,40 +51,43 @@ SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
   const int shards = config_.network.shards;
   const auto step32 = static_cast<std::uint32_t>(step_);
 
-  for (int s = 0; s < shards; ++s) {
-    const auto i = static_cast<std::size_t>(s);
-    samples_[i] = controller_.sample(config_.network.seed, step32, static_cast<std::uint32_t>(s),
-                                     {report.op_warmup, report.filter_warmup});
-    plans_[i] = network_.supernet().plan(samples_[i].arch);
-    const std::string indices = samples_[i].arch.indices();
-    const engine::Range arch(indices.c_str());
-    network_.train_shard(train(), plans_[i], step32, s);
+  for (int s = 0; s < shards; ++s) {  // of all ranks: each knows all architectures
+    samples_[static_cast<std::size_t>(s)] =
+        controller_.sample(config_.network.seed, step32, static_cast<std::uint32_t>(s),
+                           {report.op_warmup, report.filter_warmup});
+  }
+  const int first = network_.first_shard(), own = network_.shards();
+  plans_.clear();
+  for (int s = first; s < first + own; ++s) {
+    const Arch& arch = samples_[static_cast<std::size_t>(s)].arch;
+    plans_.push_back(network_.supernet().plan(arch));
+    const std::string indices = arch.indices();
+    const engine::Range here_too(indices.c_str());
+    network_.train_shard(train(), plans_.back(), step32, s);
   }
   network_.update(report.weight_rate);
-  for (int s = 0; s < shards; ++s) {
-    const auto i = static_cast<std::size_t>(s);
-    const std::string indices = samples_[i].arch.indices();
+  for (int s = first; s < first + own; ++s) {
+    const std::string indices = samples_[static_cast<std::size_t>(s)].arch.indices();
     const engine::Range arch(indices.c_str());
-    network_.score(held_out(), plans_[i], Pass::search_validation);
+    network_.score(held_out(), plans_[static_cast<std::size_t>(s - first)],
+                   Pass::search_validation);
   }
 
-  const std::span<const Outcome> outcomes = network_.wait();
+  const std::span mine(network_.wait());
+  const std::vector<Outcome> trained = network_.gather(mine.first(plans_.size())),
+                             scored = network_.gather(mine.subspan(plans_.size()));
   report.not_finite =
-      find_not_finite(network_.params(), {step_, outcomes.first(samples_.size()),
-                                          outcomes.subspan(samples_.size()), network_.verdict()});
+      find_not_finite(network_.params(), {step_, trained, scored, network_.verdict()});
   const Reward reward = config_.reward;
-  for (int s = 0; s < shards; ++s) {
-    const auto i = static_cast<std::size_t>(s);
-    const Outcome& trained = outcomes[i];
-    const Outcome& scored = outcomes[samples_.size() + i];
-    report.loss += trained.loss / shards;
-    report.train_accuracy += trained.accuracy() / shards;
+  for (std::size_t i = 0; i < samples_.size(); ++i) {
+    report.loss += trained[i].loss / shards;
+    report.train_accuracy += trained[i].accuracy() / shards;
     const double cost = cost_->cost(samples_[i].arch);
-    rewards_[i] = reward(scored.accuracy(), cost);
-    report.accuracy += scored.accuracy() / shards;
+    rewards_[i] = reward(scored[i].accuracy(), cost);
+    report.accuracy += scored[i].accuracy() / shards;
     report.cost += cost / shards;
     report.entropy += samples_[i].entropy / shards;
-    report.images += trained.images + scored.images;
+    report.images += trained[i].images + scored[i].images;
   }
   if (!report.not_finite) {
     const StepStats stats = controller_.update(samples_, rewards_, report.controller_rate);

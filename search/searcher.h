@@ -57,14 +57,16 @@ struct SearchReport {
 class Searcher {
  public:
   /// Error on warm-ups longer than the delay: the controller would learn from replaced decisions.
+  /// Ranks: as the Network's.
   Searcher(engine::Device& device, const Space& space, const CostModel& cost,
-           const SearchConfig& config);
+           const SearchConfig& config, engine::Comm& comm = engine::solo());
 
   std::int64_t step_number() const { return step_; }
   bool done() const { return step_ >= config_.steps; }
-  /// One step. Where the gradient is not finite it changes nothing but the step's number, where
-  /// only a held-out pass is not it updates the weights alone; Error(Exit::numeric) when that
-  /// happens in NotFiniteStreak::kMost steps in a row.
+  /// One step; the batches are those of this rank's shards, the report is of all shards. Where the
+  /// gradient is not finite it changes nothing but the step's number, where only a held-out pass is
+  /// not it updates the weights alone; Error(Exit::numeric) when that happens in
+  /// NotFiniteStreak::kMost steps in a row.
   SearchReport step(const NextBatch& train, const NextBatch& held_out);
 
   /// The most likely architecture so far.

@@ -45,6 +45,7 @@ Supernet::Supernet(const Space& space, engine::ParamStore& params, const Superne
   require(pooled, "space ", space.name, ": no layer is a global_pool; the classifier needs one");
   engine::Registry at = root;
   at.path = "classifier";
+  classifier_begin_ = params.size();
   classifier_ = engine::classifier(at, space.classes, largest.c_head.max);
 }
 
@@ -52,6 +53,7 @@ Supernet::LayerWeights Supernet::make(const engine::Registry& at, const PlanLaye
   const Layer& spec = *layer.spec;
   LayerWeights weights;
   weights.path = at.path;
+  weights.begin = at.params.size();
   const auto suffixed = [&at](const char* name, int k) {
     return at.at(std::string(name) + "_" + std::to_string(k));
   };
@@ -100,15 +102,27 @@ Supernet::LayerWeights Supernet::make(const engine::Registry& at, const PlanLaye
   return weights;
 }
 
+namespace {
+
+/// What is recorded from here on makes the gradients from `offset` on; in backward it is then done.
+void mark_done(Tape& tape, std::size_t offset) {
+  if (tape.stream().kind == Kind::dry) return;  // makes none
+  tape.push([offset](Tape& done) { done.params().passed(offset); });
+}
+
+}  // namespace
+
 Raw Supernet::forward(Tape& tape, const engine::Inputs& inputs, const Plan& plan) const {
   const Var image = images(tape, inputs);
   const int first = tape.mark();
   Raw x = stem(tape, image, plan.layers[0], layers_[0]);
   for (std::size_t i = 1; i < plan.layers.size(); ++i) {
+    mark_done(tape, layers_[i].begin);
     if (plan.layers[i].keep == 0) continue;
     x = layer(tape, x, plan.layers[i], layers_[i]);
     tape.release(first, {x.y, x.norm, x.gate});
   }
+  mark_done(tape, classifier_begin_);
   const Tape::Layer here(tape, "classifier");
   x = engine::dropout(tape, x, config_.dropout, inputs.key);
   engine::Pointwise op{classifier_.w, plan.classes, classifier_.bias, {}};

@@ -39,6 +39,7 @@ class Supernet {
  private:
   struct LayerWeights {
     std::string path;                       // of the layer, as in the names of its weights
+    std::size_t begin = 0;                  // of its weights in the store; the next layer's follow
     engine::ConvNorm expand;                // bottleneck
     std::vector<engine::ConvNorm> kernels;  // per kernel option: depthwise, or the convolution
     engine::SqueezeExciteWeights squeeze_excite;
@@ -67,6 +68,7 @@ class Supernet {
   int border_ = 0;
   std::vector<LayerWeights> layers_;  // in the order of Plan::layers
   engine::ConvNorm classifier_;
+  std::size_t classifier_begin_ = 0;
 };
 
 }  // namespace tunas::search

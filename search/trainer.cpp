@@ -12,9 +12,10 @@ NetworkConfig with_fixed_plan(NetworkConfig config) {
 
 }  // namespace
 
-Trainer::Trainer(engine::Device& device, const Space& space, const TrainConfig& config)
+Trainer::Trainer(engine::Device& device, const Space& space, const TrainConfig& config,
+                 engine::Comm& comm)
     : config_(config),
-      network_(device, space, with_fixed_plan(config.network)),
+      network_(device, space, with_fixed_plan(config.network), comm),
       plan_(network_.supernet().plan(Arch::largest(network_.supernet().space()))) {
   for (const Decision& decision : space.decisions) {
     require(decision.options.size() == 1, "space ", space.name, " leaves ", decision.path,
@@ -28,11 +29,12 @@ TrainReport Trainer::step(const NextBatch& train) {
   report.step = step_;
   report.rate = std::visit([&](const auto& curve) { return curve.at(step_); }, config_.rate);
   const int shards = config_.network.shards;
-  for (int s = 0; s < shards; ++s) {
-    network_.train_shard(train(), plan_, static_cast<std::uint32_t>(step_), s);
+  for (int i = 0; i < network_.shards(); ++i) {
+    network_.train_shard(train(), plan_, static_cast<std::uint32_t>(step_),
+                         network_.first_shard() + i);
   }
   network_.update(report.rate);
-  const std::vector<Outcome>& outcomes = network_.wait();
+  const std::vector<Outcome> outcomes = network_.gather(network_.wait());
   report.not_finite = find_not_finite(network_.params(), {step_, outcomes, {}, network_.verdict()});
   for (const Outcome& trained : outcomes) {
     report.loss += trained.loss / shards;

@@ -26,13 +26,15 @@ struct TrainReport {
 
 class Trainer {
  public:
-  /// `space` must have one point (Space::only).
-  Trainer(engine::Device& device, const Space& space, const TrainConfig& config);
+  /// `space` must have one point (Space::only). Ranks: as the Network's.
+  Trainer(engine::Device& device, const Space& space, const TrainConfig& config,
+          engine::Comm& comm = engine::solo());
 
   std::int64_t step_number() const { return step_; }
   bool done() const { return step_ >= config_.steps; }
-  /// One step over all shards. Where its gradient is not finite it changes nothing but the step's
-  /// number; Error(Exit::numeric) when that happens in NotFiniteStreak::kMost steps in a row.
+  /// One step; the batches are those of this rank's shards, the report is of all shards. Where the
+  /// gradient is not finite it changes nothing but the step's number; Error(Exit::numeric) when
+  /// that happens in NotFiniteStreak::kMost steps in a row.
   TrainReport step(const NextBatch& train);
   /// One batch with the running averages; its outcome comes with the network's next wait(). An
   /// empty batch has none.

@@ -126,7 +126,7 @@ TEST(CudaUpdate, AfterABadVerdictNothingIsTouched) {
   for (const std::uint32_t bad : {0u, 1u}) {
     const Word<kernels::Verdict> verdict({bad, 7});
     std::vector<Field> f;
-    for (int i = 0; i < 6; ++i) f.push_back(Field::channels(size, 2, 0.1, 1));
+    for (int i = 0; i < 7; ++i) f.push_back(Field::channels(size, 2, 0.1, 1));
     const Field shadow = Field::random(DType::bf16, 1, 1, 1, size, 2, 0.1, 1);
     const Field sgd_shadow = Field::random(DType::bf16, 1, 1, 1, size, 2, 0.1, 1);
     kernels::RmsProp rms{count, grad.f32(), f[0].f32(), f[1].f32(), f[2].f32(), 1, 0.5f};
@@ -138,6 +138,7 @@ TEST(CudaUpdate, AfterABadVerdictNothingIsTouched) {
     sgd.verdict = verdict.data();
     kernels::cuda::sgd(gpu(), sgd);
     kernels::cuda::average(gpu(), {count, grad.f32(), f[5].f32(), 0.5f, verdict.data()});
+    kernels::cuda::shard_mean(gpu(), {count, 3, grad.f32(), f[6].f32(), verdict.data()});
     for (const Field& field : f) EXPECT_EQ(field.download() == start.values, bad > 0);
     EXPECT_EQ(shadow.download() == shadow.values, bad > 0);
     EXPECT_EQ(sgd_shadow.download() == sgd_shadow.values, bad > 0);

@@ -309,7 +309,7 @@ TEST(CudaSoftmax, GradientMayLieOverLogitsOfItsType) {
   EXPECT_THROW(kernels::cuda::softmax_xent(gpu(), args), Error);
 }
 
-TEST(CudaUpdate, RmsPropSgdAddAndAverage) {
+TEST(CudaUpdate, RmsPropSgdAddAndMeans) {
   for (const int size : {1, 7, 4096, 100003}) {
     const Field grad = Field::channels(size, 1);
     Field w = Field::channels(size, 2), ms = Field::channels(size, 3, 0.5, 1),
@@ -364,6 +364,10 @@ TEST(CudaUpdate, RmsPropSgdAddAndAverage) {
     kernels::cuda::average(gpu(), {static_cast<std::size_t>(size), grad.f32(), w.f32(), 0.7f});
     for (int i = 0; i < size; ++i) want_w[i] = 0.7 * w.values[i] + 0.3 * grad.values[i];
     expect_near(w, want_w, 1e-6, "average");
+
+    kernels::cuda::shard_mean(gpu(), {static_cast<std::size_t>(size), 3, grad.f32(), w.f32()});
+    for (int i = 0; i < size; ++i) want_w[i] = grad.values[i] / 3;
+    expect_near(w, want_w, 1e-6, "mean over shards");
   }
 }
 

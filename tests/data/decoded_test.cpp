@@ -44,6 +44,18 @@ TEST(DecodedSet, HandsOutTheBatchesOfALoader) {
   }
 }
 
+TEST(DecodedSet, SlicesAsALoaderDoes) {
+  const Records records = open_records("synthetic:9x7x23", Split::train);
+  const engine::Device device = engine::Device::cpu(1);
+  LoaderConfig config = shuffled(4);
+  config.start = 24;
+  config.slice = {2, 2, 6};
+  Loader loader(records, everything(23), config);
+  DecodedSet set(records, everything(23), device,
+                 {4, 9, 2, engine::Place::host, OnBad::skip, config.start, config.slice});
+  for (int i = 0; i < 12; ++i) expect_same(set.next(), loader.next());
+}
+
 TEST(DecodedSet, OthersStandInForBadSamples) {
   Records records = open_records("synthetic:8x8x12", Split::train);
   const auto good = records.content;

@@ -120,6 +120,42 @@ TEST(Loader, ContinuesWhereItStopped) {
   EXPECT_TRUE(std::equal(rest.begin(), rest.end(), whole.begin() + 5));
 }
 
+TEST(Loader, SlicesShareOutTheBatchesOfOne) {
+  Folder folder;
+  const Records records = tar_records(folder, make_tar(9));
+  // Two ranks of three shards each, from the second step on.
+  LoaderConfig config = training(4);
+  config.start = 6 * 4;
+  const auto whole = run(records, everything(9), config, 12);
+  config.slice = {0, 3, 6};
+  const auto first = run(records, everything(9), config, 6);
+  config.slice.first = 3;
+  const auto second = run(records, everything(9), config, 6);
+  for (std::size_t b = 0; b < 12; ++b) {
+    const auto& from = b / 3 % 2 == 0 ? first : second;
+    EXPECT_EQ(from[b / 6 * 3 + b % 3], whole[b]) << b;
+  }
+}
+
+TEST(Loader, SlicesOfOnePassHaveEachSampleOnce) {
+  Folder folder;
+  const Records records = tar_records(folder, make_tar(9));
+  for (const int ranks : {2, 3, 4, 7}) {
+    std::vector<std::int64_t> all;
+    for (int rank = 0; rank < ranks; ++rank) {
+      LoaderConfig config = evaluation_loader(2);
+      config.slice = {rank, 1, ranks};
+      Loader loader(records, everything(9), config);
+      for (const Batch* batch = &loader.next(); batch->size() > 0; batch = &loader.next()) {
+        EXPECT_EQ(batch->samples[0] / 2 % ranks, rank);
+        all.insert(all.end(), batch->samples.begin(), batch->samples.end());
+      }
+    }
+    std::sort(all.begin(), all.end());
+    EXPECT_EQ(all, everything(9));
+  }
+}
+
 TEST(Loader, PngsUnderAnyName) {
   Folder folder;
   const Records records = tar_records(folder, make_tar(4, [](int i, Bytes& image) {

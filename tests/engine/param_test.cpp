@@ -63,42 +63,6 @@ TEST(ParamStore, ASeedGivesTheSameValuesWhateverElseIsThere) {
   for (int i = 0; i < 128; ++i) EXPECT_EQ(a.data(first_a)[i], b.data(first_b)[i]);
 }
 
-/// The sum over [begin, end) of one fixed binary tree: left half plus right half.
-float tree(const std::vector<float>& g, std::size_t begin, std::size_t end) {
-  if (end - begin == 1) return g[begin];
-  std::size_t half = 1;
-  while (2 * half < end - begin) half *= 2;
-  return tree(g, begin, begin + half) + tree(g, begin + half, end);
-}
-
-TEST(ParamStore, ShardGradientsAreSummedInOneFixedTree) {
-  Device device = Device::cpu(2);
-  for (const int shards : {1, 2, 3, 4, 5, 7, 8, 16}) {
-    ParamStore store;
-    const Weight w = store.add("w", {-1, 8, 1, 16}, Init::he(16));
-    store.allocate(device, shards, 0);
-    std::vector<std::vector<float>> g(128);
-    for (int step = 0; step < 2; ++step) {
-      for (auto& values : g) values.clear();
-      for (int s = 0; s < shards; ++s) {
-        store.begin_shard();
-        for (std::size_t i = 0; i < 128; ++i) {
-          EXPECT_EQ(store.grad(w)[i], 0.0f);
-          // Values whose sum depends on the order of additions.
-          const float value = std::ldexp(1.0f + 0.37f * static_cast<float>(s), (s * 7 + 3) % 24) /
-                              static_cast<float>(i + 1);
-          store.grad(w)[i] = value;
-          g[i].push_back(value);
-        }
-        store.end_shard(s, shards);
-      }
-      for (std::size_t i = 0; i < 128; ++i) {
-        EXPECT_EQ(store.grad(w)[i], tree(g[i], 0, g[i].size())) << shards << " shards";
-      }
-    }
-  }
-}
-
 TEST(ParamStore, RunningAveragesBecomeTheMeanOverShards) {
   Device device = Device::cpu(1);
   ParamStore store;
@@ -112,8 +76,11 @@ TEST(ParamStore, RunningAveragesBecomeTheMeanOverShards) {
     store.begin_shard();
     EXPECT_EQ(store.grad(mean)[0], 2.0f) << "every shard starts from the last step's value";
     store.grad(mean)[0] = shard == 0 ? 3.0f : 7.0f;
-    store.end_shard(shard, 2);
+    store.end_shard();
   }
+  store.finish_sum();
+  EXPECT_EQ(store.data(mean)[0], 2.0f) << "not before it is asked for";
+  store.update_running(2);
   EXPECT_EQ(store.data(mean)[0], 5.0f);
   EXPECT_EQ(store.data(mean)[1], 2.0f);
 }

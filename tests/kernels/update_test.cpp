@@ -144,7 +144,8 @@ TEST(Update, AfterABadVerdictNothingIsTouched) {
   const Values start = random.between(static_cast<int>(size), -1, 1);
   for (const std::uint32_t bad : {0u, 1u}) {
     const kernels::Verdict verdict{bad, 7};
-    const Guarded g(start), w(start), ms(start), mom(start), v(start), v_mom(start), mean(start);
+    const Guarded g(start), w(start), ms(start), mom(start), v(start), v_mom(start), mean(start),
+        shard_mean(start);
     RmsProp rms{size, g.data(), w.data(), ms.data(), mom.data(), 1, 0.1f};
     rms.verdict = &verdict;
     kernels::rms_prop(cpu.stream(), rms);
@@ -153,23 +154,25 @@ TEST(Update, AfterABadVerdictNothingIsTouched) {
     kernels::sgd(cpu.stream(), sgd);
     const Guarded twice(random.between(static_cast<int>(size), 2, 3));
     kernels::average(cpu.stream(), {size, twice.data(), mean.data(), 0.5f, &verdict});
+    kernels::shard_mean(cpu.stream(), {size, 3, twice.data(), shard_mean.data(), &verdict});
     const Guarded same(start);
-    for (const Guarded* array : {&w, &ms, &mom, &v, &v_mom, &mean}) {
+    for (const Guarded* array : {&w, &ms, &mom, &v, &v_mom, &mean, &shard_mean}) {
       EXPECT_EQ(array->values() == same.values(), bad > 0);
     }
   }
 }
 
-TEST(Update, ShardMeanAddsInOrder) {
-  Cpu cpu(2);
-  const Guarded first(Values{1, 2, 3}), second(Values{3, 5, 8}), third(Values{5, 8, 1}), sum(3),
-      mean(Values{9, 9, 9});
-  const Guarded* values[] = {&first, &second, &third};
-  for (int s = 0; s < 3; ++s) {
-    EXPECT_EQ(mean.values(), (Values{9, 9, 9})) << "only the last shard writes it";
-    kernels::shard_mean(cpu.stream(), {3, s, 3, values[s]->data(), sum.data(), mean.data()});
+TEST(Update, ShardMeanDivides) {
+  for (const int threads : {1, 3}) {
+    Cpu cpu(threads);
+    constexpr int kSize = 40'003;
+    const Guarded sum(kSize), mean(kSize);
+    for (int i = 0; i < kSize; ++i) sum.data()[i] = static_cast<float>(i % 100);
+    kernels::shard_mean(cpu.stream(), {kSize, 3, sum.data(), mean.data()});
+    for (int i = 0; i < kSize; ++i) {
+      ASSERT_EQ(mean.data()[i], static_cast<float>(i % 100) / 3.0f) << i;
+    }
   }
-  EXPECT_EQ(mean.values(), (Values{3, 5, 4}));
 }
 
 TEST(Update, AverageFollowsTheValue) {
