@@ -42,6 +42,48 @@ bool write_all(int descriptor, const char* data, std::size_t bytes) {
 /// EINVAL: a device such as /dev/null, which has nothing to sync.
 bool sync_all(int descriptor) { return ::fsync(descriptor) == 0 || errno == EINVAL; }
 
+/// A descriptor that is closed when its block ends.
+struct Descriptor {
+  int number;
+  ~Descriptor() {
+    const int reason = errno;
+    ::close(number);
+    errno = reason;
+  }
+};
+
+int open_to_read(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail_system(path, "read", "check the path");
+  return descriptor;
+}
+
+/// Opens a file of lines that is there and cuts it to its first `keep` bytes.
+int open_cut(const std::string& path, std::int64_t keep) {
+  const int descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (descriptor < 0) fail_system(path, "opened", "put it back to where it was");
+  struct stat status {};
+  char last = '\n';
+  const bool plain = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+  const bool whole = plain && status.st_size >= keep &&
+                     (keep == 0 || ::pread(descriptor, &last, 1, keep - 1) == 1);
+  if (whole && last == '\n' && ::ftruncate(descriptor, keep) == 0 &&
+      ::lseek(descriptor, keep, SEEK_SET) == keep) {
+    return descriptor;
+  }
+  const Descriptor closed{descriptor};
+  if (!plain) fail(Exit::data, path, ": is no plain file; put back the one that was there");
+  if (!whole) {
+    fail(Exit::data, path, ": has ", status.st_size, " bytes, but is to be continued after byte ",
+         keep, "; put back the file that was there");
+  }
+  if (last != '\n') {
+    fail(Exit::data, path, ": has no line that ends at byte ", keep,
+         ", after which it is to be continued; put back the file that was there");
+  }
+  fail_system(path, "cut", "check that it is yours");
+}
+
 std::string part_of(const std::string& path) { return path + ".part"; }
 
 /// The file that a new one at `path` replaces or becomes: what a link leads to.
@@ -94,6 +136,9 @@ void NewFile::commit() {
 
 LineFile::LineFile(std::string path) : path_(std::move(path)), descriptor_(create(path_)) {}
 
+LineFile::LineFile(std::string path, std::int64_t keep)
+    : path_(std::move(path)), descriptor_(open_cut(path_, keep)), bytes_(keep) {}
+
 LineFile::~LineFile() { ::close(descriptor_); }
 
 void LineFile::write(std::string_view line) {
@@ -101,12 +146,13 @@ void LineFile::write(std::string_view line) {
   bytes += '\n';
   if (!write_all(descriptor_, bytes.data(), bytes.size())) {
     const int reason = errno;
-    const bool trimmed = ::ftruncate(descriptor_, written_) == 0;
+    const bool trimmed = ::ftruncate(descriptor_, bytes_) == 0 &&
+                         ::lseek(descriptor_, bytes_, SEEK_SET) == bytes_;
     errno = reason;
     fail_system(path_, "written",
                 trimmed ? kMakeRoom : "its last line is incomplete: free some space there");
   }
-  written_ += static_cast<long long>(bytes.size());
+  bytes_ += static_cast<std::int64_t>(bytes.size());
 }
 
 void LineFile::sync() {
@@ -119,25 +165,32 @@ void write_file(const std::string& path, std::string_view text) {
   file.commit();
 }
 
-std::string read_file(const std::string& path, std::size_t max_bytes) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) fail_system(path, "read", "check the path");
-  std::string text;
-  char buffer[1 << 16];
-  ssize_t got;
-  while ((got = ::read(descriptor, buffer, sizeof buffer)) != 0) {
+void read_pieces(const std::string& path, const std::function<void(std::string_view)>& take) {
+  const Descriptor file{open_to_read(path)};
+  std::string buffer(std::size_t{1} << 18, '\0');
+  while (true) {
+    const ssize_t got = ::read(file.number, buffer.data(), buffer.size());
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0 || text.size() + static_cast<std::size_t>(got) > max_bytes) break;
-    text.append(buffer, static_cast<std::size_t>(got));
+    if (got < 0) fail_system(path, "read", "check the path");
+    if (got == 0) return;
+    take(std::string_view(buffer.data(), static_cast<std::size_t>(got)));
   }
-  const int reason = errno;
-  ::close(descriptor);
-  errno = reason;
-  if (got < 0) fail_system(path, "read", "check the path");
-  if (got > 0) {
-    fail(Exit::data, path, ": is larger than the ", max_bytes, " bytes such a file may have");
-  }
+}
+
+std::string read_file(const std::string& path, std::size_t max_bytes) {
+  std::string text;
+  read_pieces(path, [&](std::string_view piece) {
+    if (text.size() + piece.size() > max_bytes) {
+      fail(Exit::data, path, ": is larger than the ", max_bytes, " bytes such a file may have");
+    }
+    text += piece;
+  });
   return text;
+}
+
+void sync_path(const std::string& path) {
+  const Descriptor file{open_to_read(path)};
+  if (!sync_all(file.number)) fail_system(path, "written", kMakeRoom);
 }
 
 }  // namespace tunas::engine

@@ -22,6 +22,9 @@ bool finite(const Json& value) {
 
 JsonLines::JsonLines(std::string path) : path_(std::move(path)), file_(path_) {}
 
+JsonLines::JsonLines(std::string path, std::int64_t keep)
+    : path_(std::move(path)), file_(path_, keep) {}
+
 void JsonLines::write(const Json& object) {
   for (const auto& [key, value] : object.items()) {
     if (!finite(value)) {

@@ -2,6 +2,7 @@
 // decimals that read back to the same double. The same values give the same bytes.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -15,11 +16,14 @@ class JsonLines {
  public:
   /// Creates `path`; Error(Exit::data) where that is impossible.
   explicit JsonLines(std::string path);
+  /// Continues a file after its first `keep` bytes, as LineFile does.
+  JsonLines(std::string path, std::int64_t keep);
 
   /// Appends one object. Error(Exit::numeric) naming the key whose value is not finite (JSON has no
   /// such numbers); Error(Exit::data) on a full disk, with all earlier lines whole.
   void write(const Json& object);
   void sync() { file_.sync(); }
+  std::int64_t bytes() const { return file_.bytes(); }
 
  private:
   std::string path_;

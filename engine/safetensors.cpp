@@ -1,17 +1,14 @@
 #include "engine/safetensors.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <tuple>
@@ -58,20 +55,6 @@ bool read_at(int descriptor, void* out, std::uint64_t bytes, std::uint64_t offse
   }
   return true;
 }
-
-/// XXH64 of bytes that come in pieces.
-class Hash {
- public:
-  Hash() { XXH64_reset(state_.get(), 0); }
-  void add(const void* data, std::uint64_t bytes) { XXH64_update(state_.get(), data, bytes); }
-  std::string digits() const { return fmt::format("{:016x}", XXH64_digest(state_.get())); }
-
- private:
-  struct Free {
-    void operator()(XXH64_state_t* state) const { XXH64_freeState(state); }
-  };
-  std::unique_ptr<XXH64_state_t, Free> state_{XXH64_createState()};
-};
 
 /// IEEE 754 binary16: 1 sign, 5 exponent (bias 15), 10 fraction bits.
 float from_half(std::uint16_t bits) {
@@ -158,8 +141,8 @@ std::size_t safetensors_element(const std::string& type) {
   return found == sizes.end() ? 0 : found->second;
 }
 
-void write_safetensors(const std::string& path, const std::vector<StoredTensor>& tensors,
-                       const std::map<std::string, std::string>& metadata) {
+FileSum write_safetensors(const std::string& path, const std::vector<StoredTensor>& tensors,
+                          const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   header[kMetadata] = metadata;
   std::vector<std::uint64_t> sizes;
@@ -188,10 +171,16 @@ void write_safetensors(const std::string& path, const std::vector<StoredTensor>&
   const std::uint64_t length = text.size();
 
   NewFile file(path);
-  file.write(&length, sizeof length);
-  file.write(text.data(), text.size());
-  for (std::size_t i = 0; i < tensors.size(); ++i) file.write(tensors[i].data, sizes[i]);
+  Hash all;
+  const auto put = [&](const void* data, std::uint64_t bytes) {
+    file.write(data, bytes);
+    all.add(data, bytes);
+  };
+  put(&length, sizeof length);
+  put(text.data(), text.size());
+  for (std::size_t i = 0; i < tensors.size(); ++i) put(tensors[i].data, sizes[i]);
   file.commit();
+  return {sizeof length + length + offset, all.digits()};
 }
 
 Safetensors::Safetensors(std::string path) : path_(std::move(path)) {

@@ -18,6 +18,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/hash.h"
+
 namespace tunas::engine {
 
 using Shape = std::vector<std::int64_t>;
@@ -37,9 +39,10 @@ struct StoredTensor {
 std::size_t safetensors_element(const std::string& type);
 
 /// Writes the arrays in the given order, with their checksum beside `metadata`; the file appears
-/// complete or not at all. Error(Exit::data) naming file and tensor.
-void write_safetensors(const std::string& path, const std::vector<StoredTensor>& tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+/// complete or not at all. Returns the sum of what was written, taken before it went to the disk.
+/// Error(Exit::data) naming file and tensor.
+FileSum write_safetensors(const std::string& path, const std::vector<StoredTensor>& tensors,
+                          const std::map<std::string, std::string>& metadata = {});
 
 class Safetensors {
  public:

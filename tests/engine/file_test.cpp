@@ -1,37 +1,17 @@
-// Files that are complete or absent: renamed writes, whole lines, and a disk that is full (a limit
-// on the size of files stands in for it: the system refuses the write in the same place).
+// Files that are complete or absent: renamed writes, whole lines, lines that go on where an earlier
+// process left them, and a disk that is full.
 #include "engine/file.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <filesystem>
 
 #include "kernels/error.h"
+#include "tests/engine/full_disk.h"
 
 namespace tunas::engine {
 namespace {
-
-/// No file may grow beyond `bytes` while this lives.
-class FullDisk {
- public:
-  explicit FullDisk(rlim_t bytes) {
-    handler_ = std::signal(SIGXFSZ, SIG_IGN);
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit{bytes, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FullDisk() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  rlimit before_{};
-  void (*handler_)(int) = nullptr;
-};
 
 class FileTest : public testing::Test {
  protected:
@@ -57,6 +37,63 @@ TEST_F(FileTest, FullDiskKeepsWholeLines) {
     EXPECT_EQ(std::string(error.what()).rfind(path("m.jsonl"), 0), 0u);
   }
   EXPECT_EQ(read_file(path("m.jsonl")), "the first line\n");
+  lines.write("a line");  // short enough, and right behind the first
+  EXPECT_EQ(read_file(path("m.jsonl")), "the first line\na line\n");
+}
+
+TEST_F(FileTest, LinesGoOnAfterTheBytesThatAreKept) {
+  write_file(path("m.jsonl"), "one\ntwo\nthr");
+  {
+    LineFile lines(path("m.jsonl"), 4);
+    EXPECT_EQ(read_file(path("m.jsonl")), "one\n");
+    lines.write("2");
+    EXPECT_EQ(lines.bytes(), 6);
+  }
+  EXPECT_EQ(read_file(path("m.jsonl")), "one\n2\n");
+  LineFile(path("m.jsonl"), 0).write("1");
+  EXPECT_EQ(read_file(path("m.jsonl")), "1\n");
+}
+
+TEST_F(FileTest, LinesThatAreNotThereCannotGoOn) {
+  const auto refusal = [&](const std::string& file, std::int64_t keep) {
+    try {
+      LineFile lines(file, keep);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Exit::data);
+      EXPECT_EQ(std::string(error.what()).rfind(file, 0), 0u) << error.what();
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const std::string text = "one\ntwo\n";
+  write_file(path("m.jsonl"), text);
+  EXPECT_NE(refusal(path("m.jsonl"), 9).find("has 8 bytes"), std::string::npos);
+  EXPECT_NE(refusal(path("m.jsonl"), 5).find("no line that ends at byte 5"), std::string::npos);
+  EXPECT_EQ(read_file(path("m.jsonl")), text);
+  EXPECT_NE(refusal(path("absent"), 0).find("cannot be opened"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(path("absent")));
+  EXPECT_NE(refusal("/dev/null", 0).find("no plain file"), std::string::npos);
+}
+
+TEST_F(FileTest, PiecesAreTheFile) {
+  std::string text(600'001, 'x');
+  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>(i * i % 251);
+  write_file(path("f"), text);
+  std::string read;
+  int pieces = 0;
+  read_pieces(path("f"), [&](std::string_view piece) {
+    read += piece;
+    ++pieces;
+  });
+  EXPECT_EQ(read, text);
+  EXPECT_GT(pieces, 1);
+}
+
+TEST_F(FileTest, FilesAndFoldersAreSynced) {
+  write_file(path("f"), "x");
+  sync_path(path("f"));
+  sync_path(folder_.string());
+  EXPECT_THROW(sync_path(path("absent")), Error);
 }
 
 TEST_F(FileTest, FullDiskKeepsTheFileBefore) {

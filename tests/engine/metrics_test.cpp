@@ -36,6 +36,18 @@ TEST_F(MetricsTest, LinesKeepOrderAndDigits) {
             "{\"step\":1,\"loss\":0.3333333333333333}\n");
 }
 
+TEST_F(MetricsTest, LinesGoOnWhereTheyWereCut) {
+  std::int64_t first = 0;
+  {
+    JsonLines lines(path("m.jsonl"));
+    lines.write({{"step", 0}});
+    first = lines.bytes();
+    lines.write({{"step", 1}});
+  }
+  JsonLines(path("m.jsonl"), first).write({{"step", 7}});
+  EXPECT_EQ(read_file(path("m.jsonl")), "{\"step\":0}\n{\"step\":7}\n");
+}
+
 TEST_F(MetricsTest, RefusesWhatJsonCannotHold) {
   JsonLines lines(path("m.jsonl"));
   for (const double value : {std::numeric_limits<double>::quiet_NaN(), HUGE_VAL}) {

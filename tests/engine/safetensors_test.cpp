@@ -88,6 +88,15 @@ TEST_F(SafetensorsTest, BytesAreTheFormats) {
   EXPECT_EQ(std::memcmp(bytes.data() + 8 + length, x, 8), 0);
 }
 
+TEST_F(SafetensorsTest, SumIsThatOfTheFile) {
+  const float x[3] = {1, 2, 3};
+  const FileSum written = write_safetensors(path(), {{"x", "F32", {3}, x}, {"y", "F32", {2}, x}});
+  EXPECT_EQ(written, sum_file(path()));
+  EXPECT_EQ(written.bytes, std::filesystem::file_size(path()));
+  write_file(path(), "");
+  EXPECT_EQ(sum_file(path()).xxh64, "ef46db3751d8e999");  // the published sum of nothing
+}
+
 TEST_F(SafetensorsTest, DataAreHeldToTheirChecksum) {
   const float x[2] = {1, 2};
   write_safetensors(path(), {{"x", "F32", {2}, x}});
