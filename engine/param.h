@@ -77,6 +77,7 @@ class ParamStore {
   float* running() const { return reinterpret_cast<float*>(running_.data()); }
   std::size_t running_size() const { return running_size_; }
   void* shadow() const { return shadow_.data(); }  // [size] bf16; null: kernels read the masters
+  int states() const { return static_cast<int>(states_.size()); }
   float* state(int i) const {
     return reinterpret_cast<float*>(states_[static_cast<std::size_t>(i)].data());
   }
