@@ -1,7 +1,6 @@
 #include "engine/average.h"
 
 #include <utility>
-#include <vector>
 
 namespace tunas::engine {
 
@@ -28,7 +27,7 @@ void WeightAverage::follow(const ParamStore& store, const kernels::Verdict* verd
 }
 
 void WeightAverage::exchange(ParamStore& store) {
-  if (!on()) return;
+  if (steps_ == 0) return;
   const Device& device = store.device();
   for (const Param& param : store.params()) {
     const std::vector<float> values = store.read(param);
@@ -39,6 +38,20 @@ void WeightAverage::exchange(ParamStore& store) {
     device.copy(averages(param.weight), values.data(), values.size() * sizeof(float));
     device.sync();  // before `values` is gone
   }
+}
+
+std::vector<float> WeightAverage::read(const ParamStore& store) const {
+  if (steps_ == 0) return {};
+  std::vector<float> values(size_ + store.running_size());
+  store.device().copy(values.data(), memory_.data(), values.size() * sizeof(float));
+  store.device().sync();
+  return values;
+}
+
+void WeightAverage::write(const ParamStore& store, std::span<const float> values) {
+  steps_ = values.empty() ? 0 : 1;
+  store.device().copy(memory_.data(), values.data(), values.size_bytes());
+  store.device().sync();
 }
 
 }  // namespace tunas::engine

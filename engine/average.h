@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
+#include <vector>
 
 #include "engine/param.h"
 #include "kernels/update.h"
@@ -25,14 +27,20 @@ class WeightAverage {
   void follow(const ParamStore& store, const kernels::Verdict* verdict);
   /// The last update touched nothing.
   void was_skipped() { steps_ -= on() ? 1 : 0; }
-  /// The store gets the averages and they what the store had; twice restores both.
+  /// The store gets the averages, where there are some, and they what the store had; twice restores
+  /// both.
   void exchange(ParamStore& store);
+
+  /// All averages, those of the masters first, to and from the host's memory; none before the first
+  /// step.
+  std::vector<float> read(const ParamStore& store) const;
+  void write(const ParamStore& store, std::span<const float> values);
 
  private:
   float* averages(const Weight& w) const;
 
   double decay_ = 0;
-  long steps_ = 0;  // followed
+  long steps_ = 0;  // followed, by this object or one that it goes on from
   std::size_t size_ = 0;
   Memory memory_;  // [masters | running averages]
 };

@@ -81,17 +81,11 @@ void make_folder(const std::string& folder) {
 void put_in_place(const std::string& part, const std::string& name, const std::string& root) {
   const std::string old = name + kOld;
   std::error_code error;
-  const bool replaces = fs::exists(name, error);
-  if (replaces) {
+  if (fs::exists(name, error)) {
     remove_folder(old);
     rename_folder(name, old);
   }
-  try {
-    rename_folder(part, name);
-  } catch (const Error&) {
-    if (replaces) fs::rename(old, name, error);
-    throw;
-  }
+  rename_folder(part, name);
   sync_path(root);
   fs::remove_all(old, error);  // a remainder is only in the way of space: remove_leftovers()
 }
@@ -110,9 +104,8 @@ void OwnedTensor::check(std::size_t bytes) const {
 void check_snapshot(const Snapshot& snapshot) {
   require(snapshot.step >= 0 && snapshot.step <= kMaxStep, "a checkpoint of step ", snapshot.step,
           " has no name; steps go from 0 to ", kMaxStep);
-  require(!snapshot.score || std::isfinite(*snapshot.score), "the checkpoint of step ",
-          snapshot.step, " has the score ", *snapshot.score,
-          "; give none where there is no number");
+  require(std::isfinite(snapshot.score.value_or(0)), "the checkpoint of step ", snapshot.step,
+          " has a score that is no finite number; give none");
   std::set<std::string> names = {"", kManifest};
   for (const Snapshot::File& file : snapshot.files) {
     require(file.name.find('/') == std::string::npos && names.insert(file.name).second,

@@ -22,13 +22,6 @@ namespace cuda = kernels::cuda;
 
 namespace {
 
-/// Processors this process may use.
-int available_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-
 std::size_t physical_memory() {
   return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
          static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
@@ -91,6 +84,12 @@ struct Device::Gpu {
 Device::Device() = default;
 Device::Device(Device&&) noexcept = default;
 Device::~Device() = default;
+
+int available_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
 
 Device Device::cpu(int threads, Kernels kernels) {
   kernels::cpu::check_available(kernels);

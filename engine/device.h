@@ -40,6 +40,9 @@ class Memory {
   std::unique_ptr<char, ReturnMemory> data_;
 };
 
+/// Processors that this process may use.
+int available_cores();
+
 class Device {
  public:
   /// A CPU device with `threads` threads; 0: as many as the process may use. Error where `kernels`

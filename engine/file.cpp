@@ -65,8 +65,7 @@ int open_cut(const std::string& path, std::int64_t keep) {
   struct stat status {};
   char last = '\n';
   const bool plain = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-  const bool whole = plain && status.st_size >= keep &&
-                     (keep == 0 || ::pread(descriptor, &last, 1, keep - 1) == 1);
+  const bool whole = plain && (keep == 0 || ::pread(descriptor, &last, 1, keep - 1) == 1);
   if (whole && last == '\n' && ::ftruncate(descriptor, keep) == 0 &&
       ::lseek(descriptor, keep, SEEK_SET) == keep) {
     return descriptor;
@@ -146,8 +145,8 @@ void LineFile::write(std::string_view line) {
   bytes += '\n';
   if (!write_all(descriptor_, bytes.data(), bytes.size())) {
     const int reason = errno;
-    const bool trimmed = ::ftruncate(descriptor_, bytes_) == 0 &&
-                         ::lseek(descriptor_, bytes_, SEEK_SET) == bytes_;
+    const bool trimmed =
+        ::ftruncate(descriptor_, bytes_) == 0 && ::lseek(descriptor_, bytes_, SEEK_SET) == bytes_;
     errno = reason;
     fail_system(path_, "written",
                 trimmed ? kMakeRoom : "its last line is incomplete: free some space there");

@@ -229,7 +229,7 @@ WeightsReport load_any(ParamStore& params, const Space& network, const std::stri
   const std::vector<std::string> names = names_of(tensors);
   const Scheme scheme = scheme_of(tensors);
   if (scheme == Scheme::own) {
-    load_weights(params, file, network.name);
+    load_weights(params, tensors, network.name);
     return {Scheme::own, static_cast<int>(tensors.entries().size()), {}, {}};
   }
   Source source(tensors);

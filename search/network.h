@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/average.h"
+#include "engine/checkpoint.h"
 #include "engine/graphs.h"
 #include "engine/inputs.h"
 #include "engine/optimizer.h"
@@ -81,6 +82,11 @@ class Network {
   void save_weights(const std::string& file) const;
   /// Error naming the tensor that is missing, unknown or of another shape.
   void load_weights(const std::string& file);
+
+  /// What steps change here, as files of a checkpoint (snapshots.cpp), and back again. Error naming
+  /// the tensor that is another one.
+  void save(engine::Snapshot& snapshot) const;
+  void restore(const engine::Checkpoint& checkpoint);
 
  private:
   engine::Raw forward(engine::Tape& tape, const engine::Inputs& inputs, const Plan& plan);

@@ -75,6 +75,11 @@ class Searcher {
   Network& network() { return network_; }
   NotFiniteStreak& not_finite() { return not_finite_; }
 
+  /// All that steps change (snapshots.cpp), and back again: the steps that follow are bit for bit
+  /// those of a search that was not interrupted. Error(Exit::data) where it is another search's.
+  engine::Snapshot snapshot() const;
+  void restore(const engine::Checkpoint& checkpoint);
+
  private:
   SearchConfig config_;
   const CostModel* cost_;

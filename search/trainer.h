@@ -42,6 +42,10 @@ class Trainer {
   Network& network() { return network_; }
   NotFiniteStreak& not_finite() { return not_finite_; }
 
+  /// As the Searcher's.
+  engine::Snapshot snapshot() const;
+  void restore(const engine::Checkpoint& checkpoint);
+
  private:
   TrainConfig config_;
   Network network_;

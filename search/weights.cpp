@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "engine/safetensors.h"
 #include "kernels/error.h"
 #include "search/network.h"
 
@@ -78,17 +77,16 @@ void save_weights(const ParamStore& params, const std::string& file,
   engine::write_safetensors(file, tensors, metadata);
 }
 
-void load_weights(ParamStore& params, const std::string& file, const std::string& network) {
-  const engine::Safetensors tensors(file);
-  for (const engine::Safetensors::Entry& entry : tensors.entries()) {
+void load_weights(ParamStore& params, const engine::Safetensors& file, const std::string& network) {
+  for (const engine::Safetensors::Entry& entry : file.entries()) {
     if (!params.find(entry.name)) {
-      fail(Exit::data, file, ": tensor ", entry.name, " belongs to no layer of ", network,
+      fail(Exit::data, file.path(), ": tensor ", entry.name, " belongs to no layer of ", network,
            "; pass the architecture these weights were trained with");
     }
   }
   for (const Param& param : params.params()) {
     std::vector<float> dense(dense_size(param));
-    tensors.read(param.name, "F32", param.shape, dense.data());
+    file.read(param.name, "F32", param.shape, dense.data());
     write_dense(params, param, dense);
   }
 }
@@ -98,7 +96,7 @@ void Network::save_weights(const std::string& file) const {
 }
 
 void Network::load_weights(const std::string& file) {
-  search::load_weights(params_, file, supernet_.space().name);
+  search::load_weights(params_, engine::Safetensors(file), supernet_.space().name);
 }
 
 }  // namespace tunas::search

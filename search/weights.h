@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/safetensors.h"
 #include "search/supernet.h"
 
 namespace tunas::search {
@@ -30,6 +31,7 @@ void save_weights(const engine::ParamStore& params, const std::string& file,
                   const std::map<std::string, std::string>& metadata);
 /// Error naming the tensor that is missing, unknown or of another shape; `network` is the name of
 /// what they should be the weights of.
-void load_weights(engine::ParamStore& params, const std::string& file, const std::string& network);
+void load_weights(engine::ParamStore& params, const engine::Safetensors& file,
+                  const std::string& network);
 
 }  // namespace tunas::search

@@ -163,15 +163,14 @@ void Config::read_file(const std::string& path) {
   require(root.is_object(), path, ": is not a JSON object of option names and values");
   std::vector<std::string> known;
   for (const Option& option : verb_->options) {
-    if (option.role == Role::setting) known.push_back(config_key(option.name));
+    if (option.recorded()) known.push_back(config_key(option.name));
   }
   const bool other_recipe = has("recipe");  // a higher rank asks for it
   for (const auto& [name, value] : root.items()) {
     const std::string key = config_key(name);
-    const auto found =
-        std::find_if(verb_->options.begin(), verb_->options.end(), [&](const Option& option) {
-          return option.role == Role::setting && config_key(option.name) == key;
-        });
+    const auto found = std::find_if(
+        verb_->options.begin(), verb_->options.end(),
+        [&](const Option& option) { return option.recorded() && config_key(option.name) == key; });
     require(found != verb_->options.end(), path, ": '", name, "' is no setting of tunas ",
             verb_->name, "; the nearest is '", search::nearest_name(key, known), "'");
     // In the config.json of a run folder a value stands beside its origin.
@@ -263,7 +262,7 @@ void Config::replace(const std::string& name, const std::string& value, const st
 nlohmann::ordered_json Config::json() const {
   nlohmann::ordered_json all = nlohmann::ordered_json::object();
   for (const Option& option : verb_->options) {
-    if (option.role != Role::setting) continue;
+    if (!option.recorded()) continue;
     nlohmann::ordered_json value;
     if (has(option.name)) {
       switch (option.type) {
@@ -288,6 +287,21 @@ nlohmann::ordered_json Config::json() const {
     all[config_key(option.name)] = {{"value", value}, {"from", from(option.name)}};
   }
   return all;
+}
+
+std::optional<Config::Difference> Config::first_difference(
+    const nlohmann::ordered_json& recorded) const {
+  const nlohmann::ordered_json own = json();
+  for (const Option& option : verb_->options) {
+    if (option.role != Role::setting) continue;
+    const std::string key = config_key(option.name);
+    const auto found = recorded.find(key);
+    const bool known = found != recorded.end() && found->is_object() && found->contains("value");
+    const nlohmann::ordered_json there = known ? found->at("value") : nlohmann::ordered_json();
+    const nlohmann::ordered_json& here = own.at(key).at("value");
+    if (here != there) return Difference{option.name, here, there};
+  }
+  return std::nullopt;
 }
 
 }  // namespace tunas::tools

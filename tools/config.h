@@ -8,6 +8,7 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -57,6 +58,13 @@ class Config {
 
   /// {"epochs": {"value": 90, "from": "default"}, ...}: all settings, in the order of the table.
   nlohmann::ordered_json json() const;
+  struct Difference {
+    std::string name;
+    nlohmann::ordered_json here, recorded;  // null: not set
+  };
+  /// The first setting on which results depend and which `recorded`, another config's json(), has
+  /// otherwise.
+  std::optional<Difference> first_difference(const nlohmann::ordered_json& recorded) const;
 
  private:
   enum class Rank : unsigned char { fallback, recipe, file, environment, flag };

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "tools/ranks.h"
+
 namespace tunas::tools {
 
 Option data_option() {
@@ -72,9 +74,11 @@ std::vector<Option> compute_options() {
       {.name = "threads",
        .type = Type::integer,
        .fallback = "0",
-       .help = "that compute; 0: all cores; results do not depend on it",
+       .help = "that compute; 0: all cores, shared with the ranks of the same machine; results do "
+               "not depend on it",
        .least = 0,
-       .most = 1024}};
+       .most = 1024,
+       .role = Role::manner}};
 }
 
 std::vector<Option> machine_options() {
@@ -84,7 +88,8 @@ std::vector<Option> machine_options() {
                      .fallback = "2",
                      .help = "threads that decode images; results do not depend on it",
                      .least = 1,
-                     .most = 1024});
+                     .most = 1024,
+                     .role = Role::manner});
   return options;
 }
 
@@ -157,6 +162,13 @@ void settle_images(Config& config, const search::Space& space, const ImageSets& 
   if (!config.has("val-data")) config.settle("holdout", std::to_string(sets.held_out.size()));
 }
 
+void share_out(data::LoaderConfig& loader, const engine::Comm& comm, int shards,
+               std::int64_t step) {
+  const int own = shards / comm.size();
+  loader.slice = {comm.rank() * own, own, shards};
+  loader.start = step * shards * loader.batch;
+}
+
 data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops crops,
                                 const engine::Device& device) {
   data::LoaderConfig loader;
@@ -185,8 +197,14 @@ engine::Device open_device(Config& config) {
   const Kernels kernels = word == "library" ? Kernels::library
                           : word == "own"   ? Kernels::own
                                             : Kernels::automatic;
-  if (gpu) return engine::Device::cuda(halves ? DType::bf16 : DType::f32, kernels);
-  return engine::Device::cpu(static_cast<int>(config.integer("threads")), kernels);
+  const Ranks here = ranks();
+  if (gpu) {
+    std::string why;  // a launcher may show each rank its own GPU alone
+    const int index = engine::Device::gpus(why) == 1 ? 0 : here.local;
+    return engine::Device::cuda(halves ? DType::bf16 : DType::f32, kernels, index);
+  }
+  const auto asked = static_cast<int>(config.integer("threads"));
+  return engine::Device::cpu(asked > 0 ? asked : threads_of(here), kernels);
 }
 
 void SkipLog::look(const data::Loader& loader) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "data/loader.h"
+#include "engine/comm.h"
 #include "engine/device.h"
 #include "search/space.h"
 #include "tools/config.h"
@@ -54,6 +55,9 @@ void settle_images(Config& config, const search::Space& space, const ImageSets& 
 /// For an endless, shuffled loader whose batches are the shards of a step: --seed, --workers.
 data::LoaderConfig shard_loader(const Config& config, int batch, data::Crops crops,
                                 const engine::Device& device);
+
+/// From `step` on, of `shards` a step those that this rank of `comm` trains.
+void share_out(data::LoaderConfig& loader, const engine::Comm& comm, int shards, std::int64_t step);
 
 /// The device of --device, --precision, --kernels and --threads; records what `auto` came to.
 engine::Device open_device(Config& config);

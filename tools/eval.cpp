@@ -117,7 +117,7 @@ Exit run(const Config& given) {
   spdlog::info("{}", subject.text());
   catch_interrupt();
   const Scores scores = evaluate(trainer, images, options, device);
-  if (interrupted()) fail(Exit::interrupted, "interrupted; no scores without all images");
+  if (!scores.whole) fail(Exit::interrupted, "interrupted; no scores without all images");
   if (scores.outcome.images == 0) {
     fail(Exit::data, config.text("data"), ": no image was scored; none could be decoded");
   }

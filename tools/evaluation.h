@@ -18,13 +18,15 @@ struct Evaluation {
   LastBatch last = LastBatch::keep;
   data::OnBad on_bad = data::OnBad::skip;
   Preprocess preprocess;
-  /// Hears of every scored image, in their order; the trainer must keep logits. May be empty.
+  /// Hears of every image that this rank scored, in their order; the trainer must keep logits. May
+  /// be empty.
   std::function<void(std::int64_t sample, std::int32_t label, std::span<const float> logits)> each;
 };
 
 struct Scores {
   search::Outcome outcome;
   std::int64_t skipped = 0;  // images that could not be decoded, left out or replaced
+  bool whole = true;         // false: asked to stop, not all images were scored
 
   /// {"top1", "top5" (fractions), "loss", "count", "skipped"}
   nlohmann::ordered_json json() const;
@@ -32,8 +34,9 @@ struct Scores {
   std::string text() const;
 };
 
-/// Ends early, with what was scored so far, when interrupted().
+/// The ranks of `comm` share out the batches; all get the scores of all, which are the same for any
+/// number of ranks. Ends early when one of them is interrupted().
 Scores evaluate(search::Trainer& trainer, const ImageSet& images, const Evaluation& options,
-                const engine::Device& device);
+                const engine::Device& device, engine::Comm& comm = engine::solo());
 
 }  // namespace tunas::tools

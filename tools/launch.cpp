@@ -1,11 +1,11 @@
 // tunas launch -n N -- VERB ...: runs a verb as N ranks on this machine.
 //
-// Each rank is this program with RANK, WORLD_SIZE and LOCAL_RANK in its environment. Rank 0 has the
-// launcher's stdout, all have its stderr. SIGINT, SIGTERM and SIGUSR1 are handed to every rank.
-// When a rank fails, the others get time to say why they end, too, then SIGTERM, then SIGKILL; none
-// outlives the launcher. The exit code is that of the first rank to fail, 128 + signal where it was
-// killed. A run that lost a rank so (code 5, or a signal) is started again with --resume auto, as
-// often as --max-restarts allows.
+// Each rank is this program with torchrun's variables in its environment (tools/ranks.h). Rank 0
+// has the launcher's stdout, all have its stderr. SIGINT, SIGTERM and SIGUSR1 are handed to every
+// rank. When a rank fails, the others get time to say why they end, too, then SIGTERM, then
+// SIGKILL; none outlives the launcher. The exit code is that of the first rank to fail, 128 +
+// signal where it was killed. A run that lost a rank so (code 5, or a signal) is started again with
+// --resume auto, as often as --max-restarts allows.
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -107,6 +107,7 @@ class Attempt {
     ::setenv("RANK", std::to_string(rank).c_str(), 1);
     ::setenv("WORLD_SIZE", std::to_string(ranks).c_str(), 1);
     ::setenv("LOCAL_RANK", std::to_string(rank).c_str(), 1);
+    ::setenv("LOCAL_WORLD_SIZE", std::to_string(ranks).c_str(), 1);
     if (rank > 0) ::dup2(::open("/dev/null", O_WRONLY | O_CLOEXEC), STDOUT_FILENO);
     signals_.give_back();
     std::vector<char*> words = {const_cast<char*>("tunas")};
@@ -148,8 +149,10 @@ class Attempt {
   std::optional<Failure> failure_;
 };
 
+/// `command` again, to go on from where its run was lost.
 Words resumed(const Words& command) {
   Words words = command;
+  std::erase(words, "--overwrite");
   const bool said = std::any_of(words.begin(), words.end(), [](const std::string& word) {
     return word == "--resume" || word.starts_with("--resume=");
   });

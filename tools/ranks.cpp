@@ -1,7 +1,9 @@
 #include "tools/ranks.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <thread>
 
 #include "engine/gloo.h"
 #include "engine/nccl.h"
@@ -11,14 +13,15 @@ namespace {
 
 /// How one launcher names what it tells.
 struct Names {
-  const char *rank, *size, *local;
+  const char *rank, *size, *local, *local_size;
 };
 
-constexpr Names kOurs = {"RANK", "WORLD_SIZE", "LOCAL_RANK"};
+constexpr Names kOurs = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"};
 // Of the job step: SLURM_NTASKS is also set in a batch script, where nobody else was started.
-constexpr Names kSlurm = {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"};
+// It binds each task to cores of its own, so that nobody needs to know how many tasks there are.
+constexpr Names kSlurm = {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", nullptr};
 constexpr Names kOpenMpi = {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
-                            "OMPI_COMM_WORLD_LOCAL_RANK"};
+                            "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"};
 /// The step that a batch script itself runs in: alone.
 constexpr const char* kBatchStep = "4294967291";  // SLURM_BATCH_SCRIPT
 
@@ -35,8 +38,11 @@ int number(const Variables& variables, const char* name) {
 }
 
 Ranks read(const Variables& variables, const Names& names) {
+  const auto or_else = [&](const char* name, int absent) {
+    return name == nullptr || variables(name) == nullptr ? absent : number(variables, name);
+  };
   const Ranks ranks = {number(variables, names.rank), number(variables, names.size),
-                       variables(names.local) == nullptr ? 0 : number(variables, names.local)};
+                       or_else(names.local, 0), or_else(names.local_size, 1)};
   require(ranks.size > 0, "the environment says ", names.size, "=0; a run has at least one rank");
   require(ranks.rank < ranks.size, "the environment says ", names.rank, "=", ranks.rank, " and ",
           names.size, "=", ranks.size, "; ranks count from 0 to ", ranks.size - 1);
@@ -64,6 +70,12 @@ Ranks read_ranks(const Variables& variables) {
 
 Ranks ranks() {
   return read_ranks([](const char* name) -> const char* { return std::getenv(name); });
+}
+
+int threads_of(const Ranks& ranks) {
+  const auto processors = static_cast<int>(std::thread::hardware_concurrency());
+  const int share = std::max(1, processors / ranks.local_size);
+  return ranks.local_size == 1 || engine::available_cores() <= share ? 0 : share;
 }
 
 std::vector<Option> rank_options() {

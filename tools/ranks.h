@@ -20,6 +20,7 @@ struct Ranks {
   int rank = 0;
   int size = 1;
   int local = 0;  // among those of this machine: the number of its GPU
+  int local_size = 1;
 };
 
 /// The value of a variable, or null: std::getenv.
@@ -29,6 +30,10 @@ using Variables = std::function<const char*(const char*)>;
 Ranks read_ranks(const Variables& variables);
 /// Of this process.
 Ranks ranks();
+
+/// Threads of a CPU rank, where nothing is said: its part of the machine's processors, or 0, all
+/// that the process may use, where that is no more.
+int threads_of(const Ranks& ranks);
 
 /// --deterministic, --peer-timeout.
 std::vector<Option> rank_options();

@@ -2,58 +2,129 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <optional>
+#include <utility>
 
-#include "tools/interrupt.h"
 #include "tools/ranks.h"
 #include "tools/selection.h"
 
 namespace tunas::tools {
+
+using Clock = std::chrono::steady_clock;
+using engine::JsonLines;
+
 namespace {
 
-double seconds(std::chrono::steady_clock::duration span) {
-  return std::chrono::duration<double>(span).count();
+constexpr const char* kMetrics = "metrics.jsonl";
+constexpr const char* kTiming = "timing.jsonl";
+constexpr const char* kSeconds = "seconds";
+
+double seconds(Clock::duration span) { return std::chrono::duration<double>(span).count(); }
+
+std::unique_ptr<engine::FolderLock> locked(const RunFolder& folder, Start& start) {
+  folder.create();
+  return start.lock ? std::move(start.lock) : std::make_unique<engine::FolderLock>(folder.path());
 }
 
-/// Makes the folder before any file in it is opened.
-RunFolder created(const RunFolder& folder, const Config& config) {
-  folder.create();
-  engine::write_file(folder.file("config.json"), config.json().dump(2) + "\n");
-  return folder;
+/// New, or cut back to what was there at the checkpoint, in this folder or in that of the run that
+/// wrote it.
+void open_lines(std::optional<JsonLines>& lines, const RunFolder& folder, const Start& start,
+                const char* name) {
+  const std::string path = folder.file(name);
+  if (!start.checkpoint) {
+    lines.emplace(path);
+    return;
+  }
+  if (!start.in(folder)) engine::write_file(path, engine::read_file(start.from + "/" + name));
+  lines.emplace(path, start.checkpoint->lines().at(name).get<std::int64_t>());
 }
 
 }  // namespace
 
+struct Run::Files {
+  /// Takes the folder for this run alone; a new run's then holds nothing but its configuration.
+  Files(const RunFolder& folder, const Config& config, Start& start)
+      : lock(locked(folder, start)),
+        checkpoints(folder.file("checkpoints"), static_cast<int>(config.integer("keep"))) {
+    const bool goes_on = start.checkpoint && start.in(folder);
+    checkpoints.remove_after(goes_on ? start.step()
+                                     : -1);  // first: no other run may go on from one
+    if (!goes_on) {
+      folder.clear();
+      engine::write_file(folder.file("config.json"), config.json().dump(2) + "\n");
+    }
+    open_lines(metrics, folder, start, kMetrics);
+    open_lines(timing, folder, start, kTiming);
+  }
+
+  std::unique_ptr<engine::FolderLock> lock;
+  engine::CheckpointWriter checkpoints;
+  std::optional<JsonLines> metrics, timing;
+};
+
+Run::~Run() = default;
+
 std::vector<Option> run_options() {
-  return {{.name = "out", .unit = "DIR", .help = "the run folder, made by the run"},
-          {.name = "overwrite",
-           .type = Type::flag,
-           .help = "replace the run that is in --out",
-           .role = Role::call},
-          config_option(),
-          json_option()};
+  return join({{.name = "out",
+                .unit = "DIR",
+                .help = "the run folder, made by the run",
+                .role = Role::manner},
+               {.name = "overwrite",
+                .type = Type::flag,
+                .help = "replace the run that is in --out",
+                .role = Role::call}},
+              {checkpoint_options(), rank_options(), {config_option(), json_option()}});
 }
 
 RunFolder open_run_folder(const Config& config) {
-  // Each of several would write the same folder.
-  require(ranks().size == 1, "searches and trainings run as one rank so far, this is one of ",
-          ranks().size, "; start it without a launcher");
-  return RunFolder(config.text("out"), config.flag("overwrite") ? RunFolder::Existing::overwrite
-                                                                : RunFolder::Existing::refuse);
+  const bool overwrite = config.flag("overwrite"), resume = config.has("resume");
+  require(!overwrite || !resume, config.from("overwrite"), " and ", config.from("resume"),
+          " exclude each other; leave one out");
+  // A checkpoint named by hand may lie in another run's folder: then --out is a new one.
+  return RunFolder(config.text("out"), overwrite ? RunFolder::Existing::overwrite
+                                       : resume  ? RunFolder::Existing::resume
+                                                 : RunFolder::Existing::refuse);
 }
 
-Run::Run(const RunFolder& folder, const Config& config, const Steps& steps)
-    : folder_(created(folder, config)),
-      terminal_(open_log(folder.file("log.txt"))),
-      metrics_(folder.file("metrics.jsonl")),
-      timing_(folder.file("timing.jsonl")),
+Run::Run(const RunFolder& folder, const Config& config, const Steps& steps, engine::Comm& comm,
+         Start start)
+    : folder_(folder),
+      comm_(&comm),
+      config_(config.json()),
+      files_(comm.rank() == 0 ? std::make_unique<Files>(folder, config, start) : nullptr),
+      terminal_(files_ ? open_log(folder.file("log.txt"),
+                                  start.checkpoint ? LogFile::append : LogFile::create)
+                       : open_quiet_log(comm.rank())),
       progress_(terminal_, steps.steps),
+      done_(start.step()),
       steps_(steps.steps),
-      start_(std::chrono::steady_clock::now()),
-      last_(start_) {}
+      every_(config.integer("checkpoint-every")),
+      start_(Clock::now()),
+      last_(start_) {
+  for (const std::string& warning : start.warnings) spdlog::warn("{}", warning);
+  if (start.checkpoint) {
+    saved_ = done_;
+    start_ -= std::chrono::duration_cast<Clock::duration>(
+        std::chrono::duration<double>(start.checkpoint->lines().at(kSeconds).get<double>()));
+    spdlog::info("goes on after step {} of {}, from {}", done_, steps_, start.checkpoint->folder());
+  }
+  if (comm.size() > 1) spdlog::info("{} ranks", comm.size());
+  catch_stop();
+}
 
-StepTime Run::record(double images, const engine::Json& line) {
-  const auto now = std::chrono::steady_clock::now();
+bool Run::stopped() {
+  const Stop mine = stop_asked();
+  std::vector<Stop> all(static_cast<std::size_t>(comm_->size()));
+  comm_->all_gather(&mine, all.data(), sizeof mine);
+  stop_ = *std::max_element(all.begin(), all.end());
+  return stop_ != Stop::none;
+}
+
+StepTime Run::record(double images, double score, const engine::Json& line) {
+  const auto now = Clock::now();
   const double step_seconds = seconds(now - last_);
   last_ = now;
   double stalls = 0;
@@ -61,23 +132,53 @@ StepTime Run::record(double images, const engine::Json& line) {
     stalls += loader->stalls();
     skips_.look(*loader);
   }
-  metrics_.write(line);
-  timing_.write({{"step", done_},
-                 {"seconds", seconds(now - start_)},
-                 {"step_seconds", step_seconds},
-                 {"images_per_second", images / step_seconds},
-                 {"stall_seconds", stalls - stalls_}});
   const StepTime time = {step_seconds, stalls - stalls_};
   stalls_ = stalls;
+  if (std::isfinite(score)) {
+    scores_ += score;
+    ++scored_;
+  }
+  if (files_) {
+    files_->metrics->write(line);
+    files_->timing->write({{"step", done_},
+                           {kSeconds, seconds(now - start_)},
+                           {"step_seconds", step_seconds},
+                           {"images_per_second", images / step_seconds},
+                           {"stall_seconds", time.stalled}});
+  }
   ++done_;
   return time;
 }
 
+void Run::metrics(const engine::Json& line) {
+  if (files_) files_->metrics->write(line);
+}
+
+void Run::save(engine::Snapshot&& snapshot) {
+  snapshot.config = config_;
+  snapshot.lines = {{kMetrics, files_->metrics->bytes()},
+                    {kTiming, files_->timing->bytes()},
+                    {kSeconds, seconds(Clock::now() - start_)}};
+  snapshot.sync_first = {folder_.file(kMetrics), folder_.file(kTiming)};
+  if (scored_ > 0) snapshot.score = scores_ / scored_;
+  scores_ = scored_ = 0;
+  saved_ = snapshot.step;
+  files_->checkpoints.save(std::move(snapshot));
+  say_warnings();
+}
+
+void Run::say_warnings() const {
+  for (const std::string& warning : files_->checkpoints.take_warnings()) {
+    spdlog::warn("{}", warning);
+  }
+}
+
 void Run::write(const std::string& name, const std::string& text) const {
-  engine::write_file(folder_.file(name), text);
+  if (files_) engine::write_file(folder_.file(name), text);
 }
 
 void Run::rescue(const std::string& name, const std::string& text, const std::string& found) const {
+  if (!files_) return;
   terminal_->finish("");
   spdlog::warn("ended by an error after step {} of {}; so far: {}", done_, steps_, found);
   try {
@@ -88,21 +189,29 @@ void Run::rescue(const std::string& name, const std::string& text, const std::st
 }
 
 Exit Run::finish(const std::string& result) {
-  metrics_.sync();
-  timing_.sync();
+  stopped();  // the last look at it
+  if (files_) {
+    files_->metrics->sync();
+    files_->timing->sync();
+    files_->checkpoints.wait();
+    say_warnings();
+  }
   if (skips_.count() > 0) spdlog::warn("{} images could not be decoded", skips_.count());
   const double whole = seconds(last_ - start_);
   if (done_ > 0 && whole > 0) {
     spdlog::info("steps waited {:.1f} s of {:.1f} s for images ({:.0f} %){}", stalls_, whole,
                  100 * stalls_ / whole, stalls_ > 0.1 * whole ? "; more --workers may help" : "");
   }
-  if (interrupted()) {
+  if (files_ && stop_ != Stop::none) {
     terminal_->finish("");
-    spdlog::warn("interrupted after step {} of {}; what was found so far is in {}", done_, steps_,
+    spdlog::warn("{} after step {} of {}; --resume auto goes on, what was found so far is in {}",
+                 stop_ == Stop::preempted ? "asked to stop" : "interrupted", done_, steps_,
                  folder_.path());
   }
-  std::fputs(result.c_str(), stdout);
-  return interrupted() ? Exit::interrupted : Exit::ok;
+  if (files_) std::fputs(result.c_str(), stdout);
+  return stop_ == Stop::interrupted ? Exit::interrupted
+         : stop_ == Stop::preempted ? Exit::preempted
+                                    : Exit::ok;
 }
 
 }  // namespace tunas::tools

@@ -1,45 +1,72 @@
 // Run: the bookkeeping of a search or a training in its run folder: configuration, messages, one
-// line of metrics and one of timing per step, and the status line.
+// line of metrics and one of timing per step, the status line, checkpoints, requests to stop. Of
+// several ranks rank 0 alone writes and speaks; the others make the same calls.
 //
-// timing.jsonl  step, seconds (since the start), step_seconds, images_per_second,
-//               stall_seconds (of this step, waiting for data)
+// timing.jsonl  step, seconds (since the start, without pauses between resumed parts),
+//               step_seconds, images_per_second, stall_seconds (of this step, waiting for data),
+//               both of rank 0
 #pragma once
 
 #include <chrono>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "data/loader.h"
+#include "engine/checkpoint_writer.h"
 #include "engine/metrics.h"
 #include "tools/config.h"
 #include "tools/data_sets.h"
+#include "tools/interrupt.h"
 #include "tools/progress.h"
+#include "tools/resume.h"
 #include "tools/run_folder.h"
 #include "tools/steps.h"
 
 namespace tunas::tools {
 
-/// --out, --overwrite, --config, --json.
+/// --out, --overwrite, --config, --json, and those of checkpoints and ranks.
 std::vector<Option> run_options();
 /// The folder of --out, looked at but not made yet.
 RunFolder open_run_folder(const Config& config);
 
 class Run {
  public:
-  /// Makes the folder and everything a run begins with. Error(Exit::data) where that fails.
-  Run(const RunFolder& folder, const Config& config, const Steps& steps);
+  /// Makes the folder and everything a run begins with, or goes on from `start`. Catches requests
+  /// to stop. `comm` must outlive the run. Error(Exit::usage) where another run is at work in the
+  /// folder, Error(Exit::data) where it cannot be made.
+  Run(const RunFolder& folder, const Config& config, const Steps& steps, engine::Comm& comm,
+      Start start);
+  ~Run();
 
   /// Loaders whose stalls and left-out images are reported; they must outlive the steps.
   using Loaders = std::vector<const data::Loader*>;
   void watch(Loaders loaders) { loaders_ = std::move(loaders); }
 
-  /// After a step: its line of metrics, its timing, the status line made of `fields()`.
+  /// Whether any rank has been asked to stop: then all hear of it at once. Before each step.
+  bool stopped();
+
+  /// After a step: its line of metrics, its timing, the status line made of `fields()`. `score`:
+  /// the larger, the better, NaN: none; the mean since the last checkpoint is that of the next one.
   template <class Fields>
-  void step(double images, const engine::Json& line, const Fields& fields) {
-    const StepTime time = record(images, line);
-    progress_.step(done_, images, time, fields);
+  void step(double images, double score, const engine::Json& line, const Fields& fields) {
+    const StepTime time = record(images, score, line);
+    if (files_) progress_.step(done_, images, time, fields);
   }
-  void metrics(const engine::Json& line) { metrics_.write(line); }
+  /// After a step: a checkpoint of `snapshot()`, where one is due.
+  template <class Take>
+  void checkpoint(const Take& snapshot) {
+    if (files_ && done_ % every_ == 0) save(snapshot());
+  }
+  /// After the last step of this call, however it ended.
+  template <class Take>
+  void last_checkpoint(const Take& snapshot) {
+    if (files_ && done_ != saved_) save(snapshot());
+  }
+
+  /// Whether this rank writes files.
+  bool writes() const { return files_ != nullptr; }
+  void metrics(const engine::Json& line);
   /// A file of the folder, complete or not at all.
   void write(const std::string& name, const std::string& text) const;
 
@@ -51,16 +78,25 @@ class Run {
   Exit finish(const std::string& result);
 
  private:
-  StepTime record(double images, const engine::Json& line);
+  /// What rank 0 writes.
+  struct Files;
+
+  StepTime record(double images, double score, const engine::Json& line);
+  void save(engine::Snapshot&& snapshot);
+  void say_warnings() const;
 
   RunFolder folder_;
+  engine::Comm* comm_;
+  nlohmann::ordered_json config_;
+  std::unique_ptr<Files> files_;  // null: another rank writes
   std::shared_ptr<Terminal> terminal_;
-  engine::JsonLines metrics_, timing_;
   Progress progress_;
   Loaders loaders_;
   SkipLog skips_;
-  std::int64_t done_ = 0, steps_;
-  double stalls_ = 0;
+  std::int64_t done_ = 0, steps_, every_, saved_ = -1;
+  double stalls_ = 0, scores_ = 0;
+  int scored_ = 0;  // steps since the last checkpoint
+  Stop stop_ = Stop::none;
   std::chrono::steady_clock::time_point start_, last_;
 };
 

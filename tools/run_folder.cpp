@@ -41,24 +41,29 @@ RunFolder::RunFolder(std::string path, Existing existing) : path_(std::move(path
   }
   require(std::filesystem::is_directory(status), path_,
           ": is there already and is no folder; choose another --out");
-  // Other ranks of this run may be waiting there already (engine/rendezvous.h).
-  bool empty = true;
+  // Other ranks of this run may be waiting there already (engine/rendezvous.h); a lock is no run.
   for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
-    empty = empty && entry.path().filename() == "rendezvous";
+    const std::filesystem::path name = entry.path().filename();
+    empty_ = empty_ && (name == "rendezvous" || name == "lock");
   }
   if (error) fail_system(path_, "read", error);
-  require(empty || existing == Existing::overwrite, path_,
-          ": is there already and is not empty; choose another --out, or --overwrite to replace "
-          "the run in it");
+  require(empty_ || existing != Existing::refuse, path_,
+          ": is there already and is not empty; choose another --out, --resume auto to go on with "
+          "the run in it, or --overwrite to replace it");
   const bool run = std::filesystem::exists(file("config.json"), error) ||
                    std::filesystem::exists(file("arch.json"), error);
-  require(empty || run, path_, ": holds files, but no run to overwrite; choose another --out");
+  require(empty_ || run, path_, ": holds files, but no run to ",
+          existing == Existing::resume ? "resume" : "overwrite", "; choose another --out");
 }
 
 void RunFolder::create() const {
   std::error_code error;
   std::filesystem::create_directories(path_, error);
   if (error) fail_system(path_, "created", error);
+}
+
+void RunFolder::clear() const {
+  std::error_code error;
   for (const char* name : kFiles) {
     for (const char* suffix : {"", ".part"}) {
       std::filesystem::remove(file(name) + suffix, error);

@@ -6,6 +6,8 @@
 //   timing.jsonl         wall clock, images/s, seconds waited for data
 //   arch.json            the architecture
 //   weights.safetensors  its weights (of a search: the shared ones)
+//   checkpoints/         what a run that ended early goes on from (engine/checkpoint.h)
+//   lock                 held while the run goes on (engine/folder_lock.h)
 //   rendezvous/          of a run of several ranks: how they found each other
 #pragma once
 
@@ -15,22 +17,27 @@ namespace tunas::tools {
 
 class RunFolder {
  public:
-  enum class Existing : unsigned char { refuse, overwrite };
+  enum class Existing : unsigned char { refuse, overwrite, resume };
 
   /// Looks, touches nothing. Error(Exit::usage) where `path` is a file, or a folder that is not
-  /// empty and may not be overwritten.
+  /// empty and may be neither overwritten nor gone on with.
   RunFolder(std::string path, Existing existing);
 
-  /// Makes the folder; of a run that was there before, removes the files listed above and no
-  /// others. Error(Exit::data) where the system refuses.
+  /// Makes the folder where it is not there. Error(Exit::data) where the system refuses.
   void create() const;
+  /// Of a run that was there before, removes the files listed above and no others; checkpoints and
+  /// the lock are their owners' matter. Error as create().
+  void clear() const;
 
+  /// Whether no run is there.
+  bool empty() const { return empty_; }
   const std::string& path() const { return path_; }
   /// Path of a file in the folder.
   std::string file(const std::string& name) const;
 
  private:
   std::string path_;
+  bool empty_ = true;
 };
 
 }  // namespace tunas::tools

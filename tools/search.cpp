@@ -18,6 +18,7 @@
 #include "tools/data_sets.h"
 #include "tools/interrupt.h"
 #include "tools/not_finite.h"
+#include "tools/ranks.h"
 #include "tools/recipes.h"
 #include "tools/run.h"
 #include "tools/selection.h"
@@ -96,9 +97,8 @@ search::SearchConfig search_config(const Config& config, const Space& space, con
 /// Batches of held-out images, decoded as they are needed or once (--cache-holdout).
 class HeldOut {
  public:
-  HeldOut(const Config& config, const ImageSet& images, int batch, const engine::Device& device) {
+  HeldOut(const Config& config, const ImageSet& images, const data::LoaderConfig& loading) {
     const std::string place = config.text("cache-holdout");
-    const data::LoaderConfig loading = shard_loader(config, batch, data::Crops::central, device);
     if (place == "off") {
       loader_ = std::make_unique<data::Loader>(*images.records, images.subset, loading);
       return;
@@ -111,10 +111,10 @@ class HeldOut {
       spdlog::info("{} of {} held-out images decoded", done, images.size());
     };
     set_ = std::make_unique<data::DecodedSet>(
-        *images.records, images.subset, device,
-        data::DecodedConfig{batch, loading.seed, loading.workers,
+        *images.records, images.subset, *loading.device,
+        data::DecodedConfig{loading.batch, loading.seed, loading.workers,
                             place == "device" ? engine::Place::device : engine::Place::host,
-                            loading.on_bad},
+                            loading.on_bad, loading.start, loading.slice},
         progress);
     spdlog::info("they take {} MiB of the {}'s memory", set_->bytes() >> 20, place);
     for (const data::Skipped& bad : set_->skipped()) SkipLog::say(bad);
@@ -171,16 +171,23 @@ Exit run(const Config& given) {
   const search::SearchConfig settings = search_config(config, space, steps);
 
   engine::Device device = open_device(config);
-  search::Searcher searcher(device, space, cost, settings);
-  data::Loader train(
-      *sets.train.records, sets.train.subset,
-      shard_loader(config, settings.network.train_batch, data::Crops::random, device));
-  Run run(folder, config, steps);  // from here on there are files
+  const std::unique_ptr<engine::Comm> comm = open_comm(config, folder, device);
+  search::Searcher searcher(device, space, cost, settings, *comm);
+  Start start = find_start(config, folder, *comm);
+  if (start.checkpoint) searcher.restore(*start.checkpoint);
+  const auto loading = [&](int batch, data::Crops crops) {
+    data::LoaderConfig loader = shard_loader(config, batch, crops, device);
+    share_out(loader, *comm, steps.shards, start.step());
+    return loader;
+  };
+  data::Loader train(*sets.train.records, sets.train.subset,
+                     loading(settings.network.train_batch, data::Crops::random));
+  Run run(folder, config, steps, *comm, std::move(start));  // from here on there are files
   if (!note.empty()) spdlog::info("the cost of this search is multiply-adds: {}", note);
   spdlog::info("{}: {}, target {:g} {}", space.name, steps.text(), wanted, cost.unit());
 
-  catch_interrupt();
-  HeldOut held_out(config, sets.held_out, settings.network.validation_batch, device);
+  HeldOut held_out(config, sets.held_out,
+                   loading(settings.network.validation_batch, data::Crops::central));
   Run::Loaders loaders = {&train};
   if (held_out.loader()) loaders.push_back(held_out.loader());
   run.watch(loaders);
@@ -194,22 +201,24 @@ Exit run(const Config& given) {
     return arch;
   };
   try {
-    while (!searcher.done() && !interrupted()) {
+    while (!searcher.done() && !run.stopped()) {
       const SearchReport report = searcher.step([&]() -> const Batch& { return train.next(); },
                                                 [&]() -> const Batch& { return held_out.next(); });
-      run.step(report.images, marked(metrics(report), report.not_finite), [&] {
+      run.step(report.images, report.reward, marked(metrics(report), report.not_finite), [&] {
         return fmt::format("reward {:.4f}  cost {}  entropy {:.1f}", report.reward,
                            cost_text(report.cost, wanted, cost.unit()), report.entropy);
       });
+      run.checkpoint([&] { return searcher.snapshot(); });
     }
   } catch (const Error&) {
     run.rescue("arch.json", found().dump(2) + "\n", "indices " + searcher.best().indices());
     throw;
   }
 
+  run.last_checkpoint([&] { return searcher.snapshot(); });
   const Json arch = found();
   run.write("arch.json", arch.dump(2) + "\n");
-  searcher.network().save_weights(folder.file("weights.safetensors"));
+  if (run.writes()) searcher.network().save_weights(folder.file("weights.safetensors"));
   const std::string text = fmt::format(
       "indices     {}\ncost        {:g} {}, target {:g}\nrun folder  {}\n",
       searcher.best().indices(), arch["cost"].get<double>(), cost.unit(), wanted, folder.path());
@@ -235,7 +244,8 @@ std::vector<Option> search_options() {
            .fallback = "off",
            .help = "decode the held-out images once and keep them: in the device's memory, the "
                    "host's, or not; the same results",
-           .choices = {"device", "host", "off"}},
+           .choices = {"device", "host", "off"},
+           .role = Role::manner},
           cost_of_search(),
           {.name = "target",
            .type = Type::number,

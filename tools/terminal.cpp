@@ -67,13 +67,14 @@ void Terminal::sink_it_(const spdlog::details::log_msg& message) {
 
 void Terminal::flush_() { std::fflush(stderr); }
 
-std::shared_ptr<Terminal> open_log(const std::string& file) {
+std::shared_ptr<Terminal> open_log(const std::string& file, LogFile how) {
   const auto terminal = std::make_shared<Terminal>(Terminal::kind_of_stderr());
   terminal->set_pattern("%l: %v");
   std::vector<spdlog::sink_ptr> sinks = {terminal};
   if (!file.empty()) {
     try {
-      sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(file, true));
+      sinks.push_back(
+          std::make_shared<spdlog::sinks::basic_file_sink_mt>(file, how == LogFile::create));
     } catch (const spdlog::spdlog_ex& error) {
       fail(Exit::data, file, ": cannot be created (", error.what(), ")");
     }
@@ -86,6 +87,13 @@ std::shared_ptr<Terminal> open_log(const std::string& file) {
          "); free some space there or choose another place");
   });
   spdlog::set_default_logger(logger);
+  return terminal;
+}
+
+std::shared_ptr<Terminal> open_quiet_log(int rank) {
+  const std::shared_ptr<Terminal> terminal = open_log();
+  terminal->set_pattern("rank " + std::to_string(rank) + ": %l: %v");
+  spdlog::default_logger()->set_level(spdlog::level::warn);
   return terminal;
 }
 

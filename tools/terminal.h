@@ -35,8 +35,12 @@ class Terminal final : public spdlog::sinks::base_sink<std::mutex> {
   std::chrono::steady_clock::time_point next_{};
 };
 
+enum class LogFile : unsigned char { create, append };
+
 /// Sends spdlog's messages to a new Terminal on stderr and, where `file` is not empty, to that file
 /// as well. A file that cannot be written ends the run with Error(Exit::data).
-std::shared_ptr<Terminal> open_log(const std::string& file = "");
+std::shared_ptr<Terminal> open_log(const std::string& file = "", LogFile how = LogFile::create);
+/// The same for a rank that leaves speaking to rank 0: warnings and errors alone.
+std::shared_ptr<Terminal> open_quiet_log(int rank);
 
 }  // namespace tunas::tools

@@ -10,9 +10,9 @@
 #include <variant>
 
 #include "tools/evaluation.h"
-#include "tools/interrupt.h"
 #include "tools/not_finite.h"
 #include "tools/preprocess.h"
+#include "tools/ranks.h"
 #include "tools/recipes.h"
 #include "tools/run.h"
 #include "tools/selection.h"
@@ -103,40 +103,48 @@ Exit run(const Config& given) {
   settle_images(config, network.alone, sets);
 
   engine::Device device = open_device(config);
-  search::Trainer trainer(device, network.alone, settings);
+  const std::unique_ptr<engine::Comm> comm = open_comm(config, folder, device);
+  search::Trainer trainer(device, network.alone, settings, *comm);
+  Start start = find_start(config, folder, *comm);
+  if (start.checkpoint) trainer.restore(*start.checkpoint);
   data::LoaderConfig loading = shard_loader(config, steps.per_shard(), data::Crops::random, device);
   if (config.text("preprocess") == "torchvision") loading.rule.law = data::CropLaw::torchvision;
+  share_out(loading, *comm, steps.shards, start.step());
   data::Loader loader(*sets.train.records, sets.train.subset, loading);
-  Run run(folder, config, steps);  // from here on there are files
+  Run run(folder, config, steps, *comm, std::move(start));  // from here on there are files
   run.write("arch.json", describe(network, network.alone.resolution).dump(2) + "\n");
   spdlog::info("{}: {}", network.alone.name, steps.text());
 
   run.watch({&loader});
-  catch_interrupt();
-  while (!trainer.done() && !interrupted()) {
+  while (!trainer.done() && !run.stopped()) {
     const TrainReport report = trainer.step([&]() -> const Batch& { return loader.next(); });
     run.step(
-        report.images,
+        report.images, -report.loss,
         marked({{"step", report.step},
                 {"loss", report.loss},
                 {"accuracy", report.accuracy},
                 {"lr", report.rate}},
                report.not_finite),
         [&] { return fmt::format("loss {:.3f}  accuracy {:.3f}", report.loss, report.accuracy); });
+    run.checkpoint([&] { return trainer.snapshot(); });
   }
+  run.last_checkpoint([&] { return trainer.snapshot(); });
+  const auto save_weights = [&](const char* name) {
+    if (run.writes()) trainer.network().save_weights(folder.file(name));
+  };
   if (settings.network.average > 0) {
-    trainer.network().save_weights(folder.file("weights_last.safetensors"));
+    save_weights("weights_last.safetensors");
     trainer.network().exchange_averages();
   }
-  trainer.network().save_weights(folder.file("weights.safetensors"));
+  save_weights("weights.safetensors");
 
   Json result = {{"step", trainer.step_number()}};
   std::string text;
-  if (sets.held_out.size() > 0 && !interrupted()) {
+  if (sets.held_out.size() > 0 && trainer.done()) {
     Evaluation options = evaluation(config, steps);
     options.preprocess = preprocess;
-    const Scores scores = evaluate(trainer, sets.held_out, options, device);
-    if (!interrupted()) {  // else not all images were scored
+    const Scores scores = evaluate(trainer, sets.held_out, options, device, *comm);
+    if (scores.whole) {
       result.update(scores.json());
       run.metrics(result);
       text = scores.text();

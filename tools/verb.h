@@ -16,9 +16,10 @@ class Config;
 enum class Type : unsigned char { text, integer, number, flag };
 
 /// setting: says what is computed, may stand in a config file, is recorded in config.json.
+/// manner: the same, but results do not depend on it: a resumed run may have another.
 /// call: says how this call is carried out; flags and environment only, recorded nowhere.
 /// positional: a word without a flag, as SPACE in `tunas space show SPACE`.
-enum class Role : unsigned char { setting, call, positional };
+enum class Role : unsigned char { setting, manner, call, positional };
 
 struct Option {
   std::string name = {};  // as on the command line, without the dashes
@@ -31,6 +32,8 @@ struct Option {
   double most = std::numeric_limits<double>::infinity();  // of whole numbers, unless said: 2^31-1
   Role role = Role::setting;
   char letter = 0;  // of the short flag
+
+  bool recorded() const { return role == Role::setting || role == Role::manner; }
 };
 
 struct Verb {

@@ -3,11 +3,17 @@
 #include "engine/checkpoint.h"
 
 #include <gtest/gtest.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <random>
 
@@ -236,6 +242,85 @@ TEST_F(CheckpointTest, NewestIsTheNewestThatIsWhole) {
   EXPECT_FALSE(newest_checkpoint(root_, warnings));
   ASSERT_EQ(warnings.size(), 2u);
   EXPECT_NE(warnings[0].find("(there is none)"), std::string::npos) << warnings[0];
+}
+
+/// Runs `body` in a child that is killed after `calls` system calls; false where it had ended.
+bool killed_after(int calls, const std::function<void()>& body) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) std::_Exit(1);
+    ::raise(SIGSTOP);
+    body();
+    std::_Exit(0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  for (int stop = 0; stop < 2 * calls && WIFSTOPPED(status); ++stop) {  // it stops before and after
+    EXPECT_EQ(::ptrace(PTRACE_SYSCALL, child, nullptr, nullptr), 0);
+    ::waitpid(child, &status, 0);
+  }
+  if (WIFEXITED(status)) {
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+    return false;
+  }
+  ::kill(child, SIGKILL);
+  ::waitpid(child, &status, 0);
+  return true;
+}
+
+TEST_F(CheckpointTest, AKillAtAnyPlaceOfAReplacementCostsNothing) {
+  write_checkpoint(root_, snapshot_of(7, 0.1));
+  const std::string before = (run_ / "before").string();
+  std::filesystem::rename(root_, before);
+  const Snapshot snapshot = snapshot_of(7, 0.2);
+  int old_ones = 0, new_ones = 0;
+  for (int calls = 1;; ++calls) {
+    std::filesystem::copy(before, root_, std::filesystem::copy_options::recursive);
+    const bool killed = killed_after(calls, [&] { write_checkpoint(root_, snapshot); });
+    for (const bool restarted : {false, true}) {
+      if (restarted) remove_leftovers(root_);
+      std::vector<std::string> warnings;
+      const auto newest = newest_checkpoint(root_, warnings);
+      ASSERT_TRUE(newest) << "killed after " << calls << " system calls";
+      EXPECT_TRUE(warnings.empty()) << warnings[0];
+      expect_contents(*newest);
+      ++(newest->score() == 0.1 ? old_ones : new_ones);
+    }
+    ASSERT_EQ(names().size(), 1u) << testing::PrintToString(names());
+    std::filesystem::remove_all(root_);
+    if (!killed) break;
+  }
+  EXPECT_GT(old_ones, 20);  // a write takes more calls than that
+  EXPECT_GT(new_ones, 2);   // there are some behind the last rename
+}
+
+TEST_F(CheckpointTest, AKillAtAnyPlaceOfARemovalLeavesNoDamagedOne) {
+  write_checkpoint(root_, snapshot_of(7));
+  write_checkpoint(root_, snapshot_of(8));
+  const std::string before = (run_ / "before").string();
+  std::filesystem::rename(root_, before);
+  for (int calls = 1;; ++calls) {
+    std::filesystem::copy(before, root_, std::filesystem::copy_options::recursive);
+    const bool killed = killed_after(calls, [&] { remove_checkpoint(root_ + "/step-000000008"); });
+    std::vector<std::string> warnings;
+    ASSERT_TRUE(newest_checkpoint(root_, warnings));
+    ASSERT_TRUE(warnings.empty()) << calls << ": " << warnings[0];
+    if (!killed) break;
+    std::filesystem::remove_all(root_);
+  }
+  EXPECT_EQ(names(), std::vector<std::string>{"step-000000007"});
+}
+
+TEST_F(CheckpointTest, WhatAKilledAttemptLeftIsInNobodysWay) {
+  const std::string part = root_ + "/step-000000007.part";
+  std::filesystem::create_directories(part);
+  overwrite(part + "/stale", "x");
+  write_checkpoint(root_, snapshot_of(7));
+  EXPECT_FALSE(std::filesystem::exists(folder(7) + "/stale"));
+  std::filesystem::create_directories(part);
+  overwrite(part + "/stale", "x");
+  remove_checkpoint(folder(7));
+  EXPECT_TRUE(names().empty());
 }
 
 TEST_F(CheckpointTest, OneOfTheSameStepIsReplaced) {

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <csignal>
 #include <filesystem>
+#include <future>
 #include <new>
 #include <random>
 
@@ -120,12 +121,22 @@ TEST_F(CheckpointWriterTest, ASaveDoesNotHoldUpTheRun) {
   CheckpointWriter writer(root_);
   Snapshot snapshot = snapshot_of(1);
   snapshot.sync_first = {fifo};
+  std::promise<void> returned;
+  std::thread other([&] {
+    EXPECT_EQ(returned.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
+    int descriptor = -1;  // without a reader it cannot be opened so
+    for (int i = 0; i < 10'000 && descriptor < 0; ++i) {
+      descriptor = ::open(fifo.c_str(), O_WRONLY | O_NONBLOCK);
+      if (descriptor < 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_GE(descriptor, 0);
+    ::close(descriptor);
+  });
   writer.save(std::move(snapshot));
-  EXPECT_TRUE(steps().empty());  // and save() has returned
-  const int descriptor = ::open(fifo.c_str(), O_WRONLY);
-  ASSERT_GE(descriptor, 0);
+  EXPECT_TRUE(steps().empty());
+  returned.set_value();
+  other.join();
   writer.wait();
-  ::close(descriptor);
   EXPECT_EQ(steps(), Steps{1});
   EXPECT_TRUE(writer.take_warnings().empty());
 }

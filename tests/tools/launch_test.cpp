@@ -4,10 +4,8 @@
 #include <poll.h>
 #include <sys/stat.h>
 
-#include <chrono>
 #include <csignal>
-#include <fstream>
-#include <thread>
+#include <utility>
 
 #include "tests/tools/program.h"
 
@@ -25,55 +23,20 @@ class LaunchTest : public ProgramTest {
   }
 
   /// Starts two ranks that wait for the pipe; returns when both do.
-  void start(const std::string& options = "") {
-    const std::string command = std::string("exec ") + TUNAS_PROGRAM + " launch -n 2 " + options +
-                                " -- arch show --file " + path("pipe") + " >" + path("o") + " 2>" +
-                                path("e");
-    launcher_ = ::fork();
-    if (launcher_ == 0) {
-      ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
-      std::_Exit(127);
-    }
+  void start_two(const std::string& options = "") {
+    launcher_ = start("launch -n 2 " + options + " -- arch show --file " + path("pipe"));
     pipe_ = ::open(path("pipe").c_str(), O_WRONLY | O_CLOEXEC);  // once there is a reader
     ASSERT_GE(pipe_, 0);
-    for (int ms = 0; ms < kWait && ranks().size() < 2; ms += 10) pause();
-    ASSERT_EQ(ranks().size(), 2u);
+    for (int ms = 0; ms < kWait && children(launcher_).size() < 2; ms += 5) pause();
+    ASSERT_EQ(children(launcher_).size(), 2u);
   }
 
-  /// The launcher's exit code; -1 where it does not end.
-  int code() {
-    int status = 0;
-    for (int ms = 0; ms < kWait; ms += 10) {
-      if (::waitpid(launcher_, &status, WNOHANG) == launcher_) {
-        launcher_ = -1;
-        return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-      }
-      pause();
-    }
-    return -1;
-  }
+  int code() { return wait(std::exchange(launcher_, -1)); }
   bool no_reader_left() const {
     pollfd end = {pipe_, 0, 0};
     return ::poll(&end, 1, kWait) == 1 && (end.revents & POLLERR) != 0;
   }
-  std::string said() const { return engine::read_file(path("e")); }
-
-  /// Processes whose parent is the launcher.
-  std::vector<pid_t> ranks() const {
-    std::vector<pid_t> found;
-    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-      const std::string name = entry.path().filename().string();
-      if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-      std::ifstream stat(entry.path() / "stat");
-      std::string text;
-      std::getline(stat, text);
-      const std::size_t behind_name = text.rfind(") ");
-      if (behind_name == std::string::npos) continue;
-      if (std::atoi(text.c_str() + behind_name + 4) == launcher_) found.push_back(std::stoi(name));
-    }
-    return found;
-  }
-  static void pause() { std::this_thread::sleep_for(std::chrono::milliseconds(10)); }
+  std::string said() const { return engine::read_file(path("err")); }
 
   pid_t launcher_ = -1;
   int pipe_ = -1;
@@ -103,17 +66,9 @@ TEST_F(LaunchTest, MistakesAreSaidOnce) {
   expect_refusal("launch -n 2 -- launch -n 2 -- space list", 2, {"no other tunas launch"});
 }
 
-TEST_F(LaunchTest, SeveralRanksDoNotShareARunFolder) {
-  const Result failed = run(
-      "launch -n 2 -- train --arch mobilenet_v3_large --data fashion-mnist --out " + path("run"));
-  EXPECT_EQ(failed.code, 2);
-  EXPECT_NE(failed.err.find("run as one rank"), std::string::npos) << failed.err;
-  EXPECT_FALSE(std::filesystem::exists(path("run")));
-}
-
 TEST_F(LaunchTest, SignalsReachEveryRank) {
   for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) {
-    start("--max-restarts 3");  // which a signal from outside does not use
+    start_two("--max-restarts 3");  // which a signal from outside does not use
     ::kill(launcher_, signal);
     EXPECT_EQ(code(), 128 + signal);
     EXPECT_TRUE(no_reader_left());
@@ -124,22 +79,22 @@ TEST_F(LaunchTest, SignalsReachEveryRank) {
 }
 
 TEST_F(LaunchTest, NoRankOutlivesTheLauncher) {
-  start();
+  start_two();
   ::kill(launcher_, SIGKILL);
   EXPECT_EQ(code(), 1000 + SIGKILL);
   EXPECT_TRUE(no_reader_left());
 }
 
 TEST_F(LaunchTest, ARankThatWasKilledEndsAll) {
-  start();
-  ::kill(ranks().front(), SIGKILL);
+  start_two();
+  ::kill(children(launcher_).front(), SIGKILL);
   EXPECT_EQ(code(), 128 + SIGKILL);
   EXPECT_TRUE(no_reader_left());
 }
 
 TEST_F(LaunchTest, ALostRankStartsAllAgainWithResume) {
-  start("--max-restarts 3");
-  for (const pid_t rank : ranks()) ::kill(rank, SIGKILL);
+  start_two("--max-restarts 3");
+  for (const pid_t rank : children(launcher_)) ::kill(rank, SIGKILL);
   // The second attempt ends by the word appended, which this verb does not know: no loss.
   EXPECT_EQ(code(), 2);
   EXPECT_NE(said().find("--resume"), std::string::npos) << said();

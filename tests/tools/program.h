@@ -7,9 +7,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "engine/file.h"
@@ -43,6 +46,47 @@ class ProgramTest : public testing::Test {
     const double seconds = child_seconds() - before_seconds;
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, engine::read_file(path("out")),
             engine::read_file(path("err")), seconds};
+  }
+
+  /// Starts `tunas ARGUMENTS` and returns; what it says goes to the files `out` and `err`.
+  pid_t start(const std::string& arguments) const {
+    const std::string command = std::string("exec ") + TUNAS_PROGRAM + " " + arguments + " >" +
+                                path("out") + " 2>" + path("err");
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+      std::_Exit(127);
+    }
+    return child;
+  }
+  /// How it ended: its exit code, 1000 + signal, or kRunning where it has not after a minute.
+  static int wait(pid_t child) {
+    int status = 0;
+    for (int ms = 0; ms < 60'000; ms += 5) {
+      if (::waitpid(child, &status, WNOHANG) == child) {
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+      }
+      pause();
+    }
+    return kRunning;
+  }
+  static constexpr int kRunning = -1;
+  static void pause() { std::this_thread::sleep_for(std::chrono::milliseconds(5)); }
+
+  /// Processes whose parent is `parent`.
+  static std::vector<pid_t> children(pid_t parent) {
+    std::vector<pid_t> found;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+      const std::string name = entry.path().filename().string();
+      if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+      std::ifstream stat(entry.path() / "stat");
+      std::string text;
+      std::getline(stat, text);
+      const std::size_t behind_name = text.rfind(") ");
+      if (behind_name == std::string::npos) continue;
+      if (std::atoi(text.c_str() + behind_name + 4) == parent) found.push_back(std::stoi(name));
+    }
+    return found;
   }
 
   /// The call ends with `code` and one sentence that holds all of `parts`, at once.

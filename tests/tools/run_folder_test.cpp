@@ -43,6 +43,18 @@ TEST_F(RunFolderTest, RanksThatWaitInItAreNoRun) {
   EXPECT_THROW(RunFolder(path("a"), Existing::refuse), Error);
 }
 
+TEST_F(RunFolderTest, ALockIsNoRunToResume) {
+  fs::create_directories(path("a"));
+  engine::write_file(path("a/lock"), "1");
+  EXPECT_TRUE(RunFolder(path("a"), Existing::resume).empty());
+  EXPECT_TRUE(RunFolder(path("none"), Existing::resume).empty());
+  engine::write_file(path("a/config.json"), "{}");
+  EXPECT_FALSE(RunFolder(path("a"), Existing::resume).empty());
+  fs::remove(path("a/config.json"));
+  engine::write_file(path("a/notes.txt"), "");
+  EXPECT_THROW(RunFolder(path("a"), Existing::resume), Error);
+}
+
 TEST_F(RunFolderTest, RefusesWhatIsThere) {
   fs::create_directories(path("a"));
   engine::write_file(path("a/config.json"), "{}");
@@ -61,7 +73,7 @@ TEST_F(RunFolderTest, OverwriteRemovesOnlyFilesOfARun) {
   for (const char* name : {"a/config.json", "a/weights.safetensors.part", "a/notes.txt"}) {
     engine::write_file(path(name), "x");
   }
-  RunFolder(path("a"), Existing::overwrite).create();
+  RunFolder(path("a"), Existing::overwrite).clear();
   EXPECT_FALSE(fs::exists(path("a/config.json")));
   EXPECT_FALSE(fs::exists(path("a/weights.safetensors.part")));
   EXPECT_TRUE(fs::exists(path("a/notes.txt")));

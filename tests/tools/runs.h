@@ -22,6 +22,15 @@ class RunsTest : public ProgramTest {
     return objects;
   }
 
+  /// Returns when the file has so many lines, or after a minute.
+  void wait_for_lines(const std::string& name, long count) const {
+    for (int ms = 0; ms < 60'000; ms += 5) {
+      const std::string there = std::filesystem::exists(path(name)) ? text(name) : "";
+      if (std::count(there.begin(), there.end(), '\n') >= count) return;
+      pause();
+    }
+  }
+
   static std::string space_flag() {
     return std::string("--space ") + TUNAS_SOURCE_DIR + "/tests/search/spaces/tiny.json ";
   }

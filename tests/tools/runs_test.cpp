@@ -1,11 +1,8 @@
 // Searches, trainings and evaluations by the program, on noise: what they refuse, what they leave
 // in the run folder, how they end early, and that nothing depends on the number of threads.
-#include <fcntl.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <csignal>
-#include <thread>
 
 #include "engine/device.h"
 #include "engine/safetensors.h"
@@ -273,43 +270,19 @@ TEST_F(RunsTest, TheHigherRankDecidesHowLongARunIs) {
 
 class InterruptTest : public RunsTest {
  protected:
-  pid_t start_long_search(const std::string& options = "") const;
+  /// Starts a search that would take for ever and returns once it has done a step.
+  pid_t start_long_search(const std::string& options = "") const {
+    const pid_t child =
+        start(search_call() + kFast + "--steps 100000 " + options + " --out " + path("run"));
+    wait_for_lines("run/metrics.jsonl", 1);
+    return child;
+  }
 };
-
-/// Starts a search that would take for ever and returns once it has done a step.
-pid_t InterruptTest::start_long_search(const std::string& options) const {
-  std::vector<std::string> words = {TUNAS_PROGRAM};
-  std::istringstream split(search_call() + kFast + "--steps 100000 " + options + " --out " +
-                           path("run"));
-  for (std::string word; split >> word;) words.push_back(word);
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    const int out = ::open(path("out").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
-    ::dup2(out, STDOUT_FILENO);
-    ::dup2(out, STDERR_FILENO);
-    ::execv(argv[0], argv.data());
-    ::_exit(127);
-  }
-  const auto begun = [&] {
-    return fs::exists(path("run/metrics.jsonl")) && fs::file_size(path("run/metrics.jsonl")) > 0;
-  };
-  for (int i = 0; i < 3000 && !begun(); ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return child;
-}
 
 TEST_F(InterruptTest, InterruptWritesWhatWasFound) {
   const pid_t child = start_long_search();
-  ASSERT_GT(child, 0);
   ::kill(child, SIGINT);
-  int status = 0;
-  ASSERT_EQ(::waitpid(child, &status, 0), child);
-  ASSERT_TRUE(WIFEXITED(status)) << text("out");
-  EXPECT_EQ(WEXITSTATUS(status), 130) << text("out");
+  EXPECT_EQ(wait(child), 130) << text("err");
   const std::size_t steps = lines("run/metrics.jsonl").size();
   EXPECT_GT(steps, 0u);
   EXPECT_EQ(Json::parse(text("run/arch.json"))["steps"], steps);
@@ -318,13 +291,10 @@ TEST_F(InterruptTest, InterruptWritesWhatWasFound) {
 
 TEST_F(InterruptTest, ASecondInterruptDoesNotWait) {
   const pid_t child = start_long_search("--batch-size 2000");  // a step outlasts both signals
-  ASSERT_GT(child, 0);
   ::kill(child, SIGINT);
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  pause();
   ::kill(child, SIGINT);
-  int status = 0;
-  ASSERT_EQ(::waitpid(child, &status, 0), child);
-  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT) << text("out");
+  EXPECT_EQ(wait(child), 1000 + SIGINT) << text("err");
 }
 
 }  // namespace
