@@ -16,7 +16,7 @@ struct Outcome {
   double loss = 0;  // mean cross-entropy, L2 not included; NaN where anything was not finite
   int images = 0, top1 = 0, top5 = 0;
   std::vector<float> logits;  // [images][row], where they are kept
-  /// Offset of the first normalisation that was not finite (kernels/norm.h).
+  /// Offset of the first normalisation that was not finite (kernels/norm.h); none: all were.
   std::optional<std::uint32_t> origin;
 
   /// NaN where the loss is no number.
