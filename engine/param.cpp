@@ -145,6 +145,7 @@ void ParamStore::begin_shard() {
 }
 
 void ParamStore::update_running(int shards, const kernels::Verdict* verdict) {
+  if (running_size_ == 0) return;
   kernels::shard_mean(device_->stream(),
                       {running_size_, shards, grads() + size_, running(), verdict});
 }

@@ -55,13 +55,12 @@ TEST_F(ProfileTest, PassesOfAStep) {
     return calls;
   };
   const auto search = passes(profile(kSpace + "--val-multiplier 2"));
-  EXPECT_EQ(search.size(), 5u);
-  EXPECT_GE(search.at("sum"), 1);
+  EXPECT_EQ(search.size(), 4u) << "one shard has nothing to add up";
   EXPECT_EQ(search.at("update"), 1);
   EXPECT_EQ(search.at("forward"), search.at("validation"));
   EXPECT_GT(search.at("backward"), 0);
   const auto train = passes(profile(kSpace + "--pass train"));
-  EXPECT_EQ(train.size(), 4u);
+  EXPECT_EQ(train.size(), 3u);
   const auto eval = passes(profile(kSpace + "--pass eval"));
   EXPECT_EQ(eval.size(), 1u);
   EXPECT_GT(eval.at("evaluation"), 0);
@@ -100,8 +99,8 @@ TEST_F(ProfileTest, TheTraceNestsKernelsInLayersInPasses) {
   }
   EXPECT_EQ(calls, 2 * sum(all["by_kernel"], "calls"));
   EXPECT_NEAR(bytes / 2 / all["bytes"].get<double>(), 1, 1e-12);
-  EXPECT_EQ(kinds["pass"], 2 * 5);
-  EXPECT_GT(kinds["layer"], 2 * 5);
+  EXPECT_EQ(kinds["pass"], 2 * 4);
+  EXPECT_GT(kinds["layer"], 2 * 4);
 }
 
 TEST_F(ProfileTest, TextHasTheRowsAskedFor) {
