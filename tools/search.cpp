@@ -171,7 +171,7 @@ Exit run(const Config& given) {
   const search::SearchConfig settings = search_config(config, space, steps);
 
   engine::Device device = open_device(config);
-  const std::unique_ptr<engine::Comm> comm = open_comm(config, folder, device);
+  const std::unique_ptr<engine::Comm> comm = open_comm(config, folder, device, steps.shards);
   search::Searcher searcher(device, space, cost, settings, *comm);
   Start start = find_start(config, folder, *comm);
   if (start.checkpoint) searcher.restore(*start.checkpoint);

@@ -103,7 +103,7 @@ Exit run(const Config& given) {
   settle_images(config, network.alone, sets);
 
   engine::Device device = open_device(config);
-  const std::unique_ptr<engine::Comm> comm = open_comm(config, folder, device);
+  const std::unique_ptr<engine::Comm> comm = open_comm(config, folder, device, steps.shards);
   search::Trainer trainer(device, network.alone, settings, *comm);
   Start start = find_start(config, folder, *comm);
   if (start.checkpoint) trainer.restore(*start.checkpoint);
