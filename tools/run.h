@@ -15,6 +15,7 @@
 #include "data/loader.h"
 #include "engine/checkpoint_writer.h"
 #include "engine/metrics.h"
+#include "search/replicas.h"
 #include "tools/config.h"
 #include "tools/data_sets.h"
 #include "tools/interrupt.h"
@@ -53,15 +54,15 @@ class Run {
     const StepTime time = record(images, score, line);
     if (files_) progress_.step(done_, images, time, fields);
   }
-  /// After a step: a checkpoint of `snapshot()`, where one is due.
-  template <class Take>
-  void checkpoint(const Take& snapshot) {
-    if (files_ && done_ % every_ == 0) save(snapshot());
-  }
-  /// After the last step of this call, however it ended.
-  template <class Take>
-  void last_checkpoint(const Take& snapshot) {
-    if (files_ && done_ != saved_) save(snapshot());
+  enum class Checkpoint : unsigned char { if_due, last };
+  /// After each step, and after the last one of this call: where it is time for it, a checkpoint of
+  /// `work`, a Searcher or a Trainer, whose weights the ranks compare first.
+  template <class Work>
+  void checkpoint(Checkpoint when, Work& work) {
+    if (when == Checkpoint::if_due ? done_ % every_ != 0 : done_ == saved_) return;
+    search::check_replicas(*comm_, work.network().params(), done_);
+    if (files_) save(work.snapshot());
+    saved_ = done_;
   }
 
   /// Whether this rank writes files.
