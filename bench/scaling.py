@@ -60,7 +60,8 @@ class Bench:
         words = [self.args.tunas] + (["launch", "-n", str(ranks), "--"] if ranks > 1 else [])
         return words + w["call"] + [
             "--data", "synthetic:64x64x300", "--classes", "1001", "--resolution", str(w["resolution"]),
-            "--shards", str(shards), "--batch-size", str(shards * w["batch"]), "--threads", "1", "--workers", "1", *extra]
+            "--shards", str(shards), "--batch-size", str(shards * w["batch"]), "--threads", "1", "--workers", "1",
+            *extra]
 
     def parameters(self, work):
         """Layers and their floats, from the first checkpoint of a run."""

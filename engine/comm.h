@@ -13,6 +13,8 @@
 
 #include <cstddef>
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace tunas::engine {
 
@@ -59,5 +61,8 @@ class Solo final : public Comm {
 
 /// For whatever needs no other.
 Comm& solo();
+
+/// "rank 2" or "ranks 1, 3 and 4".
+std::string name_ranks(const std::vector<int>& ranks);
 
 }  // namespace tunas::engine

@@ -132,8 +132,10 @@ StepTime Run::record(double images, double score, const engine::Json& line) {
   for (const data::Loader* loader : loaders_) skips_.look(*loader);
   const Seconds spent = seconds();
   const StepTime time = {step_seconds, spent.stalls - before_.stalls};
-  scores_ += score;
-  ++scored_;
+  if (std::isfinite(score)) {
+    scores_ += score;
+    ++scored_;
+  }
   if (files_) {
     files_->metrics->write(line);
     files_->timing->write(timing(step_seconds, images, spent));
@@ -146,7 +148,7 @@ StepTime Run::record(double images, double score, const engine::Json& line) {
 Run::Seconds Run::seconds() const {
   Seconds all;
   for (const data::Loader* loader : loaders_) all.stalls += loader->stalls();
-  all.snapshots = snapshots_;
+  all.checkpoints = checkpoints_;
   if (files_) all.writes = files_->checkpoints.seconds();
   all.sums = comm_->sum_seconds().value_or(engine::SumSeconds());
   return all;
@@ -165,7 +167,7 @@ engine::Json Run::timing(double step_seconds, double images, const Seconds& now)
   const auto where_any = [&](const char* name, double seconds) {
     if (seconds > 0) line[name] = seconds;
   };
-  where_any("checkpoint_seconds", now.snapshots - before_.snapshots);
+  where_any("checkpoint_seconds", now.checkpoints - before_.checkpoints);
   where_any("checkpoint_write_seconds", now.writes - before_.writes);
   return line;
 }
@@ -182,7 +184,6 @@ void Run::save(engine::Snapshot&& snapshot) {
   snapshot.sync_first = {folder_.file(kMetrics), folder_.file(kTiming)};
   if (scored_ > 0) snapshot.score = scores_ / scored_;
   scores_ = scored_ = 0;
-  saved_ = snapshot.step;
   files_->checkpoints.save(std::move(snapshot));
   say_warnings();
 }

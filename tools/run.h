@@ -7,7 +7,7 @@
 //                 stall_seconds        waiting for images
 //                 reduce_seconds       with a sum of gradients over ranks under way, several ranks
 //                 reduce_wait_seconds  on CPUs: those of them that were not hidden beside backward
-//                 checkpoint_seconds   taking the snapshot of the step before, where one was due
+//                 checkpoint_seconds   for the checkpoint after the step before, in this thread
 //                 checkpoint_write_seconds  of writing that ended in this step, beside it
 #pragma once
 
@@ -20,6 +20,7 @@
 #include "engine/checkpoint_writer.h"
 #include "engine/comm.h"
 #include "engine/metrics.h"
+#include "search/replicas.h"
 #include "tools/config.h"
 #include "tools/data_sets.h"
 #include "tools/interrupt.h"
@@ -52,21 +53,23 @@ class Run {
   bool stopped();
 
   /// After a step: its line of metrics, its timing, the status line made of `fields()`. `score`:
-  /// the larger, the better; the mean since the last checkpoint is that of the next one.
+  /// the larger, the better, NaN: none; the mean since the last checkpoint is that of the next one.
   template <class Fields>
   void step(double images, double score, const engine::Json& line, const Fields& fields) {
     const StepTime time = record(images, score, line);
     if (files_) progress_.step(done_, images, time, fields);
   }
-  /// After a step: a checkpoint of `snapshot()`, where one is due.
-  template <class Take>
-  void checkpoint(const Take& snapshot) {
-    if (files_ && done_ % every_ == 0) take(snapshot);
-  }
-  /// After the last step of this call, however it ended.
-  template <class Take>
-  void last_checkpoint(const Take& snapshot) {
-    if (files_ && done_ != saved_) take(snapshot);
+  enum class Checkpoint : unsigned char { if_due, last };
+  /// After each step, and after the last one of this call: where it is time for it, a checkpoint of
+  /// `work`, a Searcher or a Trainer, whose weights the ranks compare first.
+  template <class Work>
+  void checkpoint(Checkpoint when, Work& work) {
+    if (when == Checkpoint::if_due ? done_ % every_ != 0 : done_ == saved_) return;
+    const auto begin = Clock::now();
+    search::check_replicas(*comm_, work.network().params(), done_);
+    if (files_) save(work.snapshot());
+    saved_ = done_;
+    checkpoints_ += std::chrono::duration<double>(Clock::now() - begin).count();
   }
 
   /// Whether this rank writes files.
@@ -88,19 +91,13 @@ class Run {
   using Clock = std::chrono::steady_clock;
   /// Since the start, of what timing.jsonl has for each step.
   struct Seconds {
-    double stalls = 0, snapshots = 0, writes = 0;
+    double stalls = 0, checkpoints = 0, writes = 0;
     engine::SumSeconds sums;
   };
 
   StepTime record(double images, double score, const engine::Json& line);
   Seconds seconds() const;
   engine::Json timing(double step_seconds, double images, const Seconds& now) const;
-  template <class Take>
-  void take(const Take& snapshot) {
-    const auto begin = Clock::now();
-    save(snapshot());
-    snapshots_ += std::chrono::duration<double>(Clock::now() - begin).count();
-  }
   void save(engine::Snapshot&& snapshot);
   void say_warnings() const;
 
@@ -113,7 +110,7 @@ class Run {
   Loaders loaders_;
   SkipLog skips_;
   std::int64_t done_ = 0, steps_, every_, saved_ = -1;
-  double snapshots_ = 0, scores_ = 0;
+  double checkpoints_ = 0, scores_ = 0;
   Seconds before_;  // at the end of the step before
   int scored_ = 0;  // steps since the last checkpoint
   Stop stop_ = Stop::none;
