@@ -8,7 +8,6 @@ at the default --checkpoint-every; "met_above_step_seconds" is the step from whi
   bench/checkpoint_cost.py --tunas build/tunas --out bench/results/cpu-checkpoint.json
 """
 import argparse
-import json
 import os
 import statistics
 
@@ -79,10 +78,9 @@ def main():
     for turn in range(args.pairs):
         for work in WORKS:
             pairs[work].append(pair(args, work, turn))
-    with open(args.out, "w", encoding="utf-8") as file:
-        json.dump({"cores": os.cpu_count(), "default_every": DEFAULT_EVERY, "measured_every": args.every,
-                   "steps": args.steps, "works": [summary(args, work, pairs[work]) for work in WORKS]}, file, indent=1)
-        file.write("\n")
+        timed_runs.write(args.out, {
+            "cores": os.cpu_count(), "default_every": DEFAULT_EVERY, "measured_every": args.every, "steps": args.steps,
+            "works": [summary(args, work, pairs[work]) for work in WORKS]})  # what there is so far
 
 
 if __name__ == "__main__":

@@ -274,9 +274,7 @@ def main():
     for _ in range(args.rounds):
         for work in WORKS:
             bench.round(work, rounds[work])
-        with open(args.out, "w", encoding="utf-8") as file:  # what there is so far
-            json.dump(report(args, rounds, parameters, gpus, pairs), file, indent=1)
-            file.write("\n")
+        timed_runs.write(args.out, report(args, rounds, parameters, gpus, pairs))  # what there is so far
 
 
 if __name__ == "__main__":

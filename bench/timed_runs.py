@@ -53,6 +53,14 @@ def steps_of(folder, warmup, steps):
     return lines(os.path.join(folder, "timing.jsonl"))[warmup:warmup + steps]
 
 
+def write(path, result):
+    """Complete or not at all."""
+    with open(path + ".part", "w", encoding="utf-8") as file:
+        json.dump(result, file, indent=1)
+        file.write("\n")
+    os.replace(path + ".part", path)
+
+
 def parameters(path):
     """(layer, floats) of a weights file, in the network's order; a layer is what `tunas profile` calls one."""
     with open(path, "rb") as file:
