@@ -40,14 +40,14 @@ for ((i = 0; i < flips; ++i)); do
   "$tunas" "${search[@]}" --out "$run" --resume "$checkpoint" >/dev/null 2>"$run.err" || code=$?
   flip "$file" "$bit"
   if [ "$code" -eq 3 ] && [[ $(<"$run.err") == "error: $file: is damaged"* ]]; then
-    pass
+    pass 1
   else
     fault "bit $bit of $(basename "$file") was flipped: code $code: $(tail -n 1 "$run.err")"
   fi
 done
 span=$(($(now) - began))
 # Flipped back, it is whole: what was refused was the bit.
-if resumed "$run" && ! grep -q warning "$run.again"; then pass; else fault "nothing was flipped"; fi
+if resumed "$run" && ! grep -q warning "$run.again"; then pass 1; else fault "nothing was flipped"; fi
 echo "flip: $flips bits in $(find "$checkpoint" -type f | wc -l) files of" \
   "$(du -b -d0 "$checkpoint" | cut -f1) bytes, $((passed - 1)) refused with the file's name," \
   "$(in_seconds $((span / flips))) s each"
@@ -60,7 +60,7 @@ for ((i = 0; i < fallbacks; ++i)); do
   flip "$file" "$bit"
   if resumed "$run" && [ "$(grep -c warning "$run.again")" -eq 1 ] &&
     grep -q "warning: $file: is damaged.*that of step .* is used" "$run.again"; then
-    pass
+    pass 1
   else
     fault "bit $bit of $(basename "$file") was flipped: $(grep warning "$run.again")"
   fi

@@ -17,6 +17,7 @@ children() { cat "/proc/$1/task/$1/children" 2>/dev/null || true; }
 rank_of() { { tr '\0' '\n' <"/proc/$1/environ" | sed -n 's/^RANK=//p'; } 2>/dev/null; }
 
 under_save() { compgen -G "$1/checkpoints/*.part" >/dev/null; }
+# shellcheck disable=SC2317 # called by at_most
 under_save_or_ended() { under_save "$1" || ended "$2"; }
 
 # strike RUN PID WHOM: sets `took`, microseconds until all had ended; 1 where they did not.

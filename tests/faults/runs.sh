@@ -3,7 +3,7 @@
 # what passed. TUNAS names the program (default build/tunas), SEED where random numbers begin.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-tunas=$(realpath "${TUNAS:-$root/build/tunas}")
+tunas=$(realpath -m "${TUNAS:-$root/build/tunas}")
 seed=${SEED:-1}
 [ -x "$tunas" ] || {
   echo "$tunas is not there; build it, or name another with TUNAS" >&2
@@ -67,7 +67,8 @@ resumed() {
   same "$run"
 }
 
-pass() { passed=$((passed + ${1:-1})); }
+# pass COUNT
+pass() { passed=$((passed + $1)); }
 # fault TEXT: one that was not borne.
 fault() {
   failed=$((failed + 1))
@@ -106,7 +107,9 @@ ended() {
 }
 
 # lines RUN COUNT: so many steps are in its metrics.
-lines() { [ "$(grep -c '' "$1/metrics.jsonl" 2>/dev/null)" -ge "$2" ]; }
+lines() { [ "$(step "$1")" -ge "$2" ]; }
+# step RUN: how many there are.
+step() { if [ -e "$1/metrics.jsonl" ]; then grep -c '' "$1/metrics.jsonl" || true; else echo 0; fi; }
 
 # finish: says the counts and ends the script. What failed is kept to be looked at.
 finish() {
