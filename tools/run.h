@@ -58,10 +58,12 @@ class Run {
   void checkpoint(const Take& snapshot) {
     if (files_ && done_ % every_ == 0) save(snapshot());
   }
-  /// After the last step of this call, however it ended.
+  /// After the last step of this call, however it ended. Returns when the checkpoint is on the
+  /// disk: a run that has left its results and no checkpoint could not be gone on with.
   template <class Take>
   void last_checkpoint(const Take& snapshot) {
     if (files_ && done_ != saved_) save(snapshot());
+    wait_for_save();
   }
 
   /// Whether this rank writes files.
@@ -83,6 +85,7 @@ class Run {
 
   StepTime record(double images, double score, const engine::Json& line);
   void save(engine::Snapshot&& snapshot);
+  void wait_for_save() const;
   void say_warnings() const;
 
   RunFolder folder_;

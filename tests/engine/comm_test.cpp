@@ -231,6 +231,23 @@ TEST_F(LossTest, AKilledRankZeroIsNamed) { expect_named(0, SIGKILL); }
 TEST_F(LossTest, AStoppedPeerIsNamed) { expect_named(1, SIGSTOP); }
 TEST_F(LossTest, AStoppedRankZeroIsNamed) { expect_named(0, SIGSTOP); }
 
+TEST_F(LossTest, RankZeroThatHearsNobodyNamesItself) {
+  Processes processes(3, [&](int rank) {
+    Gloo comm(setting(rank, 3, Sums::fast, kTimeout));
+    if (rank != 0) {
+      write_file(file("here-" + std::to_string(rank)), "");
+      while (true) ::pause();
+    }
+    float one = 1;
+    comm.start_sum(&one, 1);
+    comm.finish_sums();
+  });
+  for (const char* rank : {"here-1", "here-2"}) await(file(rank));
+  for (const int rank : {1, 2}) processes.signal(rank, SIGSTOP);
+  EXPECT_EQ(processes.code(0, 20), 5);
+  EXPECT_EQ(processes.said(0).rfind("error: rank 0 of 3 is lost", 0), 0u) << processes.said(0);
+}
+
 TEST_F(LossTest, APeersOwnErrorKeepsItsCode) {
   for (int failing : {0, 1}) {
     Processes processes(2, [&](int rank) {

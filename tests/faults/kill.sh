@@ -4,8 +4,10 @@
 #
 #   tests/faults/kill.sh [KILLS]   default: 100 of each
 #
-# Every other kill waits for a save to be under way. Of two ranks all are killed, or the launcher, or
-# one rank; the others must then end by themselves. Half of the resumed runs are killed again.
+# Half of the kills are aimed at a save, a quarter at the moment in which the run folder appears. Of
+# two ranks all are killed, or the launcher, or one rank; the others must then end by themselves.
+# Half of the resumed runs are killed again. A fifth as many hit a search that saves at its end alone,
+# while it leaves its results.
 # shellcheck source=tests/faults/runs.sh
 . "$(dirname "$0")/runs.sh"
 kills=${1:-100}
@@ -17,8 +19,20 @@ children() { cat "/proc/$1/task/$1/children" 2>/dev/null || true; }
 rank_of() { { tr '\0' '\n' <"/proc/$1/environ" | sed -n 's/^RANK=//p'; } 2>/dev/null; }
 
 under_save() { compgen -G "$1/checkpoints/*.part" >/dev/null; }
+# aim_at MOMENT RUN PID: returns near it, or when the run has ended.
+aim_at() {
+  at_most 20000000 reached "$@" || true
+  pick 20000
+  sleep "$(in_seconds "$picked")"
+}
 # shellcheck disable=SC2317 # called by at_most
-under_save_or_ended() { under_save "$1" || ended "$2"; }
+reached() {
+  case $1 in
+    start) [ -e "$2/lock" ] ;;
+    save) under_save "$2" ;;
+    results) [ -e "$2/arch.json.part" ] || [ -e "$2/arch.json" ] ;;
+  esac || ended "$3"
+}
 
 # strike RUN PID WHOM: sets `took`, microseconds until all had ended; 1 where they did not.
 strike() {
@@ -40,12 +54,15 @@ strike() {
   took=$(($(now) - began))
 }
 
-# kills_of TITLE PREFIX...: all kills of `tunas PREFIX search ...`.
+# kills_of KILLS TITLE MOMENTS PREFIX...: kills `tunas PREFIX search ...`, aimed at each of MOMENTS
+# in turn.
 kills_of() {
-  local title=$1 run=$scratch/run pid code=0 began span whom worst=0 saves=0 done=0 chain=0 ends=0
+  local kills=$1 title=$2 run=$scratch/run pid code=0 began span whom moment
+  local worst=0 saves=0 done=0 tries=0 chain=0 ends=0 moments
+  read -r -a moments <<<"$3"
   local victims=(all launcher rank-0 rank-1)
   local -A count=()
-  shift
+  shift 3
   began=$(now)
   rm -rf "$run"
   "$tunas" "$@" "${search[@]}" --out "$run" >/dev/null 2>&1
@@ -53,35 +70,32 @@ kills_of() {
   same "$run" || fault "$title, undisturbed"
   rm -rf "$run"
   while [ "$done" -lt "$kills" ]; do
-    RANDOM=$((seed * 10007 + done))
+    RANDOM=$((seed * 10007 + tries))
+    moment=${moments[tries % ${#moments[@]}]} tries=$((tries + 1))
     "$tunas" "$@" "${search[@]}" --out "$run" --resume auto >/dev/null 2>"$run.err" &
     pid=$!
     pick "$span"
-    sleep "$(in_seconds "$picked")"
-    if [ $((done % 2)) -eq 0 ]; then
-      at_most 2000000 under_save_or_ended "$run" "$pid" || true
-      pick 20000
-      sleep "$(in_seconds "$picked")"
-    fi
+    if [ "$moment" = any ] || [ "$moment" = save ]; then sleep "$(in_seconds "$picked")"; fi
+    if [ "$moment" != any ]; then aim_at "$moment" "$run" "$pid"; fi
     whom=all
     if [ $# -gt 0 ]; then
       pick 4
       whom=${victims[picked]}
     fi
     if ! strike "$run" "$pid" "$whom"; then
-      fault "$title, SEED=$seed, kill $done, of $whom: not all have ended after 12 s"
+      fault "$title, SEED=$seed, try $tries, of $whom: not all have ended after 12 s"
       return
     fi
     code=0
     { wait "$pid" || code=$?; } 2>/dev/null
     if [ "$code" -eq 0 ]; then # it came too late
-      if same "$run"; then pass "$chain"; else fault "$title, SEED=$seed, before kill $done"; fi
+      if same "$run"; then pass "$chain"; else fault "$title, SEED=$seed, before try $tries"; fi
       rm -rf "$run"
       chain=0
       continue
     fi
     if [ "$code" -ne 137 ] && [ "$code" -ne 5 ]; then
-      fault "$title, SEED=$seed, kill $done, of $whom: code $code: $(tail -n 1 "$run.err")"
+      fault "$title, SEED=$seed, try $tries, of $whom: code $code: $(tail -n 1 "$run.err")"
     fi
     if under_save "$run"; then saves=$((saves + 1)); fi
     if [ "$took" -gt "$worst" ]; then worst=$took; fi
@@ -89,9 +103,15 @@ kills_of() {
     done=$((done + 1)) chain=$((chain + 1))
     pick 2
     if [ "$picked" -eq 0 ] && [ "$done" -lt "$kills" ]; then continue; fi
-    if resumed "$run"; then pass "$chain"; else fault "$title, SEED=$seed, after kill $((done - 1))"; fi
+    if resumed "$run"; then
+      pass "$chain"
+      ends=$((ends + 1))
+    else
+      fault "$title, SEED=$seed, after try $tries"
+      cp -r "$run" "$run.$tries"
+    fi
     rm -rf "$run"
-    chain=0 ends=$((ends + 1))
+    chain=0
   done
   printf '%s: %d kills (' "$title" "$done"
   for whom in "${victims[@]}"; do
@@ -102,6 +122,9 @@ kills_of() {
 }
 
 undisturbed
-kills_of "kill, 1 rank"
-kills_of "kill, 2 ranks" launch -n 2 --
+kills_of "$kills" "kill, 1 rank" "save any save start"
+kills_of "$kills" "kill, 2 ranks" "save any save start" launch -n 2 --
+every=1000
+search_of 200 20
+kills_of $(((kills + 4) / 5)) "kill, 1 rank, saved at its end alone" results
 finish

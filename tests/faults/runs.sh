@@ -113,11 +113,8 @@ step() { if [ -e "$1/metrics.jsonl" ]; then grep -c '' "$1/metrics.jsonl" || tru
 
 # finish: says the counts and ends the script. What failed is kept to be looked at.
 finish() {
+  if [ "$failed" -eq 0 ]; then rm -rf "$scratch"; else echo "what was left is in $scratch"; fi
   echo "$passed passed, $failed failed, $skipped skipped"
-  [ "$failed" -eq 0 ] || {
-    echo "what was left is in $scratch"
-    exit 1
-  }
-  rm -rf "$scratch"
-  exit 0
+  [ "$failed" -eq 0 ]
+  exit
 }

@@ -122,6 +122,13 @@ TEST_F(ResumeTest, FromACheckpointIntoAnotherFolder) {
   EXPECT_FALSE(fs::exists(path("c")));
 }
 
+TEST_F(ResumeTest, ResultsComeAfterTheLastCheckpoint) {
+  // A kill between them must leave what --resume auto can go on from.
+  ASSERT_EQ(run(search(5) + out("a")).code, 0) << text("err");
+  EXPECT_GE(fs::last_write_time(path("a/weights.safetensors")),
+            fs::last_write_time(path("a/checkpoints")));
+}
+
 TEST_F(ResumeTest, RefusesWhatWouldNotBeTheSameRun) {
   ASSERT_EQ(run(search(7) + out("a")).code, 0) << text("err");
   const std::string again = search(7) + out("a") + "--resume auto ";
