@@ -79,13 +79,13 @@ read_only() {
   goes_on umount -l "$run/checkpoints"
 }
 
-# full: the search cannot go on; sets `lost`.
+# full: the search cannot go on.
 full() {
   local code=0
   begin
   until ended "$pid"; do room 0; done
   wait "$pid" || code=$?
-  lost=1
+  lost=$(grep -c "warning: .*/checkpoints" "$run.err" || true)
   if [ "$code" -ne 3 ] || ! grep -q "^error: $run/.*No space left on device" "$run.err"; then
     echo "code $code: $(tail -n 1 "$run.err")"
     return 1
@@ -98,18 +98,15 @@ full() {
 try() {
   if "$1"; then
     pass 1
-    echo "disk: $2"
+    echo "disk: $2, $lost saves failed"
   else
     fault "disk: $2"
     kill -KILL "$pid" 2>/dev/null || true
     umount -l "$run/checkpoints" 2>/dev/null || true
   fi
 }
-lost=0
-try too_full "no room for a checkpoint, one warning, the search went on and saved again"
-echo "disk: $lost saves failed"
-try read_only "read-only, one warning, the search went on and saved again"
-echo "disk: $lost saves failed"
-try full "no room for a line, ended with code 3 and was resumed to the same bytes"
+try too_full "no room for a checkpoint: one warning, the search went on and saved again"
+try read_only "read-only: one warning, the search went on and saved again"
+try full "no room for a line: ended with code 3 and was resumed to the same bytes"
 umount -l "$disk"
 finish
