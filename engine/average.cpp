@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "kernels/update.h"
-
 namespace tunas::engine {
 
 WeightAverage::WeightAverage(const ParamStore& store, double decay)
@@ -16,23 +14,20 @@ float* WeightAverage::averages(const Weight& w) const {
   return (w.running ? masters + size_ : masters) + w.offset;
 }
 
-void WeightAverage::follow(const ParamStore& store) {
+void WeightAverage::follow(const ParamStore& store, const kernels::Verdict* verdict) {
   if (!on()) return;
-  const Device& device = store.device();
+  const Stream stream = store.device().stream();
   float* mean = reinterpret_cast<float*>(memory_.data());
-  if (!started_) {
-    device.copy(mean, store.masters(), size_ * sizeof(float));
-    device.copy(mean + size_, store.running(), store.running_size() * sizeof(float));
-    started_ = true;
-    return;
-  }
-  const float decay = static_cast<float>(decay_);
-  kernels::average(device.stream(), {size_, store.masters(), mean, decay});
-  kernels::average(device.stream(), {store.running_size(), store.running(), mean + size_, decay});
+  // The first is a copy, but only where the device finds that there is something to follow; what
+  // is there before is zero.
+  const float decay = steps_ == 0 ? 0 : static_cast<float>(decay_);
+  kernels::average(stream, {size_, store.masters(), mean, decay, verdict});
+  kernels::average(stream, {store.running_size(), store.running(), mean + size_, decay, verdict});
+  ++steps_;
 }
 
 void WeightAverage::exchange(ParamStore& store) {
-  if (!on()) return;
+  if (steps_ == 0) return;
   const Device& device = store.device();
   for (const Param& param : store.params()) {
     const std::vector<float> values = store.read(param);
@@ -46,7 +41,7 @@ void WeightAverage::exchange(ParamStore& store) {
 }
 
 std::vector<float> WeightAverage::read(const ParamStore& store) const {
-  if (!started_) return {};
+  if (steps_ == 0) return {};
   std::vector<float> values(size_ + store.running_size());
   store.device().copy(values.data(), memory_.data(), values.size() * sizeof(float));
   store.device().sync();
@@ -54,7 +49,7 @@ std::vector<float> WeightAverage::read(const ParamStore& store) const {
 }
 
 void WeightAverage::write(const ParamStore& store, std::span<const float> values) {
-  started_ = !values.empty();
+  steps_ = values.empty() ? 0 : 1;
   store.device().copy(memory_.data(), values.data(), values.size_bytes());
   store.device().sync();
 }

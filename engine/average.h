@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/param.h"
+#include "kernels/update.h"
 
 namespace tunas::engine {
 
@@ -22,9 +23,12 @@ class WeightAverage {
   }
   bool on() const { return decay_ > 0; }
 
-  /// After an update.
-  void follow(const ParamStore& store);
-  /// The store gets the averages and they what the store had; twice restores both.
+  /// After an update with the same verdict: where that touched nothing, this does not either.
+  void follow(const ParamStore& store, const kernels::Verdict* verdict);
+  /// The last update touched nothing.
+  void was_skipped() { steps_ -= on() ? 1 : 0; }
+  /// The store gets the averages, where there are some, and they what the store had; twice restores
+  /// both.
   void exchange(ParamStore& store);
 
   /// All averages, those of the masters first, to and from the host's memory; none before the first
@@ -36,7 +40,7 @@ class WeightAverage {
   float* averages(const Weight& w) const;
 
   double decay_ = 0;
-  bool started_ = false;
+  long steps_ = 0;  // followed, by this object or one that it goes on from
   std::size_t size_ = 0;
   Memory memory_;  // [masters | running averages]
 };

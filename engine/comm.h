@@ -12,6 +12,8 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
+#include <vector>
 
 namespace tunas::engine {
 
@@ -53,5 +55,8 @@ class Solo final : public Comm {
 
 /// For whatever needs no other.
 Comm& solo();
+
+/// "rank 2" or "ranks 1, 3 and 4".
+std::string name_ranks(const std::vector<int>& ranks);
 
 }  // namespace tunas::engine

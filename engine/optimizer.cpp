@@ -1,7 +1,5 @@
 #include "engine/optimizer.h"
 
-#include "kernels/update.h"
-
 namespace tunas::engine {
 
 void Optimizer::start(ParamStore& store) const {
@@ -12,7 +10,7 @@ void Optimizer::start(ParamStore& store) const {
 }
 
 void Optimizer::update(ParamStore& store, double rate, int shards,
-                       std::uint32_t* not_finite) const {
+                       const kernels::Verdict* verdict) const {
   const float scale = 1.0f / static_cast<float>(shards);
   if (kind == Kind::rms_prop) {
     kernels::RmsProp args;
@@ -27,7 +25,7 @@ void Optimizer::update(ParamStore& store, double rate, int shards,
     args.momentum = momentum;
     args.epsilon = epsilon;
     args.shadow = store.shadow();
-    args.not_finite = not_finite;
+    args.verdict = verdict;
     kernels::rms_prop(store.device().stream(), args);
   } else {
     kernels::Sgd args;
@@ -40,7 +38,7 @@ void Optimizer::update(ParamStore& store, double rate, int shards,
     args.momentum = momentum;
     args.weight_decay = weight_decay;
     args.shadow = store.shadow();
-    args.not_finite = not_finite;
+    args.verdict = verdict;
     kernels::sgd(store.device().stream(), args);
   }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/param.h"
+#include "kernels/update.h"
 
 namespace tunas::engine {
 
@@ -19,8 +20,9 @@ struct Optimizer {
   /// Initial state: mean square 1, momentum 0 (specification section 9).
   void start(ParamStore& store) const;
   /// Updates the masters, and the shadow where there is one, with the mean over `shards` of the
-  /// summed gradients. `not_finite`, in the device's memory: see kernels/update.h.
-  void update(ParamStore& store, double rate, int shards, std::uint32_t* not_finite) const;
+  /// summed gradients. `verdict`, in the device's memory: where it counts any element nothing is
+  /// touched (kernels/update.h).
+  void update(ParamStore& store, double rate, int shards, const kernels::Verdict* verdict) const;
 };
 
 }  // namespace tunas::engine

@@ -7,7 +7,6 @@
 
 #include "kernels/error.h"
 #include "kernels/philox.h"
-#include "kernels/update.h"
 
 namespace tunas::engine {
 namespace {
@@ -145,9 +144,10 @@ void ParamStore::begin_shard() {
   device_->copy(grads() + size_, running(), running_size_ * sizeof(float));
 }
 
-void ParamStore::update_running(int shards) {
+void ParamStore::update_running(int shards, const kernels::Verdict* verdict) {
   if (running_size_ == 0) return;
-  kernels::shard_mean(device_->stream(), {running_size_, shards, grads() + size_, running()});
+  kernels::shard_mean(device_->stream(),
+                      {running_size_, shards, grads() + size_, running(), verdict});
 }
 
 const Param* ParamStore::find(const std::string& name) const {

@@ -17,6 +17,7 @@
 #include "engine/device.h"
 #include "engine/gradients.h"
 #include "kernels/tensor.h"
+#include "kernels/update.h"
 
 namespace tunas::engine {
 
@@ -76,6 +77,7 @@ class ParamStore {
   float* running() const { return reinterpret_cast<float*>(running_.data()); }
   std::size_t running_size() const { return running_size_; }
   void* shadow() const { return shadow_.data(); }  // [size] bf16; null: kernels read the masters
+  int states() const { return static_cast<int>(states_.size()); }
   float* state(int i) const {
     return reinterpret_cast<float*>(states_[static_cast<std::size_t>(i)].data());
   }
@@ -91,8 +93,8 @@ class ParamStore {
   void end_shard() { gradients_.end_shard(); }
   /// After the last shard of a step: `grads` is the sum over all shards.
   void finish_sum() { gradients_.finish(); }
-  /// Then: the running averages become the mean over `shards`.
-  void update_running(int shards);
+  /// Then: the running averages become the mean over `shards`. `verdict`: see kernels/update.h.
+  void update_running(int shards, const kernels::Verdict* verdict = nullptr);
 
   const std::vector<Param>& params() const { return params_; }
   const Param* find(const std::string& name) const;  // null: not there

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/comm.h"
 #include "engine/file.h"
 #include "kernels/error.h"
 
@@ -72,16 +73,6 @@ std::string new_token(const Place& place, const std::string& folder) {
   std::filesystem::create_directories(place.file(token), error);
   if (error) fail(Exit::data, place.file(token), ": cannot be created (", error.message(), ")");
   return token;
-}
-
-/// "rank 2" or "ranks 1, 3 and 4".
-std::string name_ranks(const std::vector<int>& ranks) {
-  std::string text = ranks.size() == 1 ? "rank " : "ranks ";
-  for (std::size_t i = 0; i < ranks.size(); ++i) {
-    if (i > 0) text += i + 1 == ranks.size() ? " and " : ", ";
-    text += std::to_string(ranks[i]);
-  }
-  return text;
 }
 
 [[noreturn]] void give_up(const Meeting& meeting, const Place& place, const std::string& token,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <string>
 #include <vector>
 
 #include "kernels/error.h"
@@ -63,6 +64,41 @@ void ring_sum(Link& link, std::span<float> data, float* scratch) {
 void check_ranks(Sums sums, int ranks) {
   require(sums == Sums::fast || std::has_single_bit(static_cast<unsigned>(ranks)), ranks,
           " ranks cannot add in one binary tree; use a power of two, or --deterministic off");
+}
+
+namespace {
+
+bool can_share(Sums sums, int ranks, int shards) {
+  const auto power = [](int n) { return std::has_single_bit(static_cast<unsigned>(n)); };
+  return ranks == 1 ||
+         (shards % ranks == 0 && (sums == Sums::fast || (power(ranks) && power(shards / ranks))));
+}
+
+/// "4 or 8": the nearest numbers around `value` up to `most` for which `valid` holds.
+template <class Valid>
+std::string nearest(int value, int most, const Valid& valid) {
+  std::string text;
+  int below = value - 1, above = value + 1;
+  while (below > 0 && !valid(below)) --below;
+  while (above <= most && !valid(above)) ++above;
+  if (below > 0) text = std::to_string(below);
+  if (above <= most) text += (text.empty() ? "" : " or ") + std::to_string(above);
+  return text;
+}
+
+}  // namespace
+
+void check_shards(Sums sums, int ranks, int shards) {
+  if (can_share(sums, ranks, shards)) return;
+  const bool uneven = shards % ranks != 0;
+  const std::string other_shards =
+      nearest(shards, 2 * shards + ranks, [&](int s) { return can_share(sums, ranks, s); });
+  const std::string other_ranks =
+      nearest(ranks, shards, [&](int r) { return can_share(sums, r, shards); });
+  fail(Exit::usage, shards, " shards a step cannot be shared by ", ranks, " ranks ",
+       uneven ? "evenly" : "as parts of one binary tree", "; use ",
+       other_shards.empty() ? "" : "--shards " + other_shards + ", ", other_ranks,
+       other_ranks == "1" ? " rank" : " ranks", uneven ? "" : ", or --deterministic off");
 }
 
 void sum(Sums sums, Link& link, std::span<float> data, float* scratch) {

@@ -41,6 +41,9 @@ inline std::size_t sum_scratch(std::size_t count) { return count / 2 + 1; }
 
 /// Error(Exit::usage) where `ranks` cannot add in this way.
 void check_ranks(Sums sums, int ranks);
+/// Error(Exit::usage) where they cannot share `shards` a step so, naming the nearest numbers that
+/// can: evenly, and for fixed sums as subtrees of one tree, by powers of two.
+void check_shards(Sums sums, int ranks, int shards);
 
 /// data[i] <- sum over ranks of data[i]. `scratch` lies where `data` lies.
 void sum(Sums sums, Link& link, std::span<float> data, float* scratch);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 #include <memory>
 #include <new>
@@ -39,6 +40,10 @@ class Tape {
   bool recording() const { return pass_ == Pass::train; }
   Stream stream() const { return stream_; }
   ParamStore& params() const { return *params_; }
+
+  /// Where normalisations leave the smallest offset of one that is not finite (kernels/norm.h).
+  void watch(std::uint32_t* origin) { origin_ = origin; }
+  std::uint32_t* origin() const { return origin_; }  // null: nowhere
 
   enum class Gradient : unsigned char { wanted, none };
   /// A new activation, uninitialised.
@@ -112,6 +117,7 @@ class Tape {
   Stream stream_;
   Arena* arena_;
   ParamStore* params_;
+  std::uint32_t* origin_ = nullptr;
   DType type_;
   Pass pass_ = Pass::train;
   const char* layer_ = "";

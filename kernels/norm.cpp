@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace tunas::kernels {
 
@@ -25,13 +26,21 @@ void norm(CpuContext&, const NormForward& args) {
   require(args.c > 0 && args.rows > 0, "norm: ", args.rows, " rows of ", args.c,
           " channels; both must be positive");
   require(args.epsilon > 0, "norm: epsilon is ", args.epsilon, "; it must be positive");
+  bool finite = true;
   for (int i = 0; i < args.c; ++i) {
     const double inv_std = 1 / std::sqrt(double{args.variance[i]} + args.epsilon);
     const double scale = args.gamma[i] * inv_std;
     args.inv_std[i] = static_cast<float>(inv_std);
     args.scale[i] = static_cast<float>(scale);
     args.shift[i] = static_cast<float>(args.beta[i] - args.mean[i] * scale);
+    if (std::isfinite(args.mean[i]) && std::isfinite(args.variance[i]) &&
+        std::isfinite(args.scale[i]) && std::isfinite(args.shift[i])) {
+      continue;
+    }
+    finite = false;
+    args.scale[i] = std::numeric_limits<float>::quiet_NaN();
   }
+  if (!finite && args.origin) *args.origin = std::min(*args.origin, args.position);
   if (!args.running_mean) return;
   const double rate = 1.0 - args.momentum;
   const double unbiased = static_cast<double>(args.rows) / std::max(args.rows - 1, 1L);

@@ -14,9 +14,12 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(NormForward a) {
   const float mean = a.mean[i], variance = a.variance[i];
   const float inv_std = 1.0f / sqrtf(variance + a.epsilon);
   const float scale = a.gamma[i] * inv_std;
+  const float shift = a.beta[i] - mean * scale;
+  const bool finite = isfinite(mean) && isfinite(variance) && isfinite(scale) && isfinite(shift);
+  if (!finite && a.origin) atomicMin(a.origin, a.position);
   a.inv_std[i] = inv_std;
-  a.scale[i] = scale;
-  a.shift[i] = a.beta[i] - mean * scale;
+  a.scale[i] = finite ? scale : NAN;
+  a.shift[i] = shift;
   if (!a.running_mean) return;
   const float rows = static_cast<float>(a.rows);
   const float unbiased = a.rows > 1 ? variance * (rows / (rows - 1)) : variance;

@@ -5,7 +5,14 @@
 //   running <- running - (1-momentum)*(running - batch), the variance with N/(N-1)   (section 6)
 //   ca = scale;  cb = -scale*inv_std*S2/N;  cc = -scale*S1/N + scale*inv_std*mean*S2/N
 //   dgamma += S2;  dbeta += S1                                  (S1, S2 of source.h, N = rows)
+//
+// Where mean, variance, scale or shift of a channel is NaN or infinite, its scale is NaN, so that
+// the gradient of the convolution before it is not finite either, whatever activations swallow; and
+//   origin <- min(origin, position)
+// The first layer of a forward pass that is not finite is then known at no cost.
 #pragma once
+
+#include <cstdint>
 
 #include "kernels/dispatch.h"
 #include "kernels/source.h"
@@ -26,6 +33,8 @@ struct NormForward {
   float momentum = 0.99f;
   float* running_mean = nullptr;  // null: no running averages are kept
   float* running_variance = nullptr;
+  std::uint32_t position = 0;       // of this layer in the network
+  std::uint32_t* origin = nullptr;  // in the device's memory; null: not looked at
 };
 
 struct NormBackward {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kernels/check.h"
 #include "kernels/parallel.h"
@@ -18,10 +19,9 @@ Cost cost(const SoftmaxXent& args) {
 namespace cpu {
 namespace {
 
-/// Classes ahead of the label: larger logit, or equal and lower index; NaN ranks last.
+/// Classes ahead of the label: larger logit, or equal and lower index.
 int rank_of(const float* logits, int classes, int label) {
   const float own = logits[label];
-  if (std::isnan(own)) return classes;
   int rank = 0;
   for (int j = 0; j < label; ++j) rank += logits[j] >= own;
   for (int j = label + 1; j < classes; ++j) rank += logits[j] > own;
@@ -35,8 +35,7 @@ void one_image(const SoftmaxXent& args, int image) {
   float* dx = args.dlogits ? args.dlogits.f32() + static_cast<long>(image) * stride : nullptr;
   const int label = args.labels[image];
   const float own = x[label];
-  args.rank[image] = rank_of(x, classes, label);
-
+  const int ahead = rank_of(x, classes, label);  // before dx, which may lie over x
   const float largest = *std::max_element(x, x + classes);
   double sum = 0, linear = 0;  // of exp(x - largest) and of x - largest
   for (int j = 0; j < classes; ++j) {
@@ -46,6 +45,7 @@ void one_image(const SoftmaxXent& args, int image) {
     sum += e;
     if (dx) dx[j] = e;
   }
+  args.rank[image] = std::isnan(sum) ? classes : ahead;
   const double off = double{args.smoothing} / classes;
   const double log_sum = std::log(sum);
   // Without smoothing, a logit of minus infinity elsewhere must not turn 0*inf into NaN.
@@ -53,13 +53,17 @@ void one_image(const SoftmaxXent& args, int image) {
   const double loss = log_sum - (1 - double{args.smoothing}) * (double{own} - largest) - others;
   args.loss[image] = static_cast<float>(loss);
   if (!dx) return;
+  std::fill(dx + classes, dx + stride, 0.0f);
+  if (!std::isfinite(args.loss[image])) {
+    std::fill(dx, dx + classes, std::numeric_limits<float>::quiet_NaN());
+    return;
+  }
   const double scale = 1 / (sum * args.logits.n);
   const double constant = off / args.logits.n;
   for (int j = 0; j < classes; ++j) dx[j] = static_cast<float>(dx[j] * scale - constant);
   // The label's entry from its exact exponential, since p - 1 cancels when the network is sure.
   const double p = std::exp(double{own} - largest) / sum;
   dx[label] = static_cast<float>((p - (1 - double{args.smoothing}) - off) / args.logits.n);
-  std::fill(dx + classes, dx + stride, 0.0f);
 }
 
 }  // namespace

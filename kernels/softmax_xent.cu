@@ -57,13 +57,14 @@ __global__ void __launch_bounds__(kThreads) softmax_xent_kernel(SoftmaxXent a) {
     sum += expf(v[0] - top);
   }
   sum = fold_block(sum, floats, add);
+  // Relative to the largest, where a sure network's loss is small. Without smoothing, a logit of
+  // minus infinity elsewhere must not turn 0*inf into NaN.
+  const float mean = total / static_cast<float>(classes) - top;
+  const float others = a.smoothing > 0 ? a.smoothing * mean : 0.0f;
+  const float loss = logf(sum) - (1 - a.smoothing) * (own - top) - others;
   if (threadIdx.x == 0) {
-    // Relative to the largest, where a sure network's loss is small. Without smoothing, a logit of
-    // minus infinity elsewhere must not turn 0*inf into NaN.
-    const float mean = total / static_cast<float>(classes) - top;
-    const float others = a.smoothing > 0 ? a.smoothing * mean : 0.0f;
-    a.loss[n] = logf(sum) - (1 - a.smoothing) * (own - top) - others;
-    a.rank[n] = isnan(own) ? classes : ahead;
+    a.loss[n] = loss;
+    a.rank[n] = isnan(sum) ? classes : ahead;
   }
   if (!a.dlogits.data) return;
   D* out = static_cast<D*>(a.dlogits.data) + static_cast<long>(n) * width;
@@ -74,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) softmax_xent_kernel(SoftmaxXent a) {
       load(logits + j, v);
       const float target =
           a.smoothing / static_cast<float>(classes) + (j == label ? 1 - a.smoothing : 0.0f);
-      v[0] = (expf(v[0] - top) / sum - target) * per_image;
+      v[0] = isfinite(loss) ? (expf(v[0] - top) / sum - target) * per_image : NAN;
     }
     store(out + j, v);
   }

@@ -4,7 +4,10 @@
 //   loss[n] = -sum_j target[j]*log_softmax(logits[n])[j]
 //   dlogits[n,j] = (softmax(logits[n])[j] - target[j]) / n                (mean over the batch)
 //   rank[n] = number of classes ahead of the label: larger logit, or equal and lower index;
-//             top-1 is rank < 1, top-5 rank < 5; a label whose logit is NaN ranks last (classes)
+//             top-1 is rank < 1, top-5 rank < 5
+// Logits that have no softmax (one of them NaN or plus infinity, or all minus infinity) rank the
+// label last (classes). Where a loss is not finite the image's gradient is NaN, though softmax
+// itself may be harmless: a step whose loss is not finite has a gradient that is not, either.
 // Columns from `classes` to the row stride are ignored in logits and zero in dlogits. On CUDA
 // either may be f32 or bf16: logits are f32 as the classifier accumulated them, dlogits is what its
 // backward reads.

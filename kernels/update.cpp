@@ -5,12 +5,16 @@
 
 #include <atomic>
 #include <cmath>
-#include <limits>
 
 #include "kernels/parallel.h"
 #include "kernels/update_loops.h"
 
 namespace tunas::kernels {
+
+Cost cost(const FiniteCheck& args) {
+  const auto size = static_cast<double>(args.size);
+  return {size, 4 * size, 0};
+}
 
 Cost cost(const RmsProp& args) {
   const auto size = static_cast<double>(args.size);
@@ -42,33 +46,47 @@ namespace {
 
 constexpr std::size_t kChunk = std::size_t{1} << 14;  // elements
 
-void add_count(std::uint32_t* total, std::uint32_t count) {
-  if (total && count > 0) std::atomic_ref(*total) += count;
+bool skipped(const Verdict* verdict) { return verdict && verdict->not_finite > 0; }
+
+void raise(std::uint32_t& to, std::uint32_t value) {
+  std::atomic_ref largest(to);
+  std::uint32_t seen = largest;
+  while (seen < value && !largest.compare_exchange_weak(seen, value)) {
+  }
 }
 
 }  // namespace
 
-void rms_prop(CpuContext& context, const RmsProp& args) {
-  const UpdateLoops& loops = update_loops();
-  parallel_pieces(context, args.size, kChunk, [&](std::size_t begin, std::size_t end) {
-    add_count(args.not_finite, loops.rms_prop(args, begin, end));
+void finite_check(CpuContext& context, const FiniteCheck& args) {
+  const FiniteCheck a = args;
+  parallel_pieces(context, args.size, kChunk, [a](std::size_t begin, std::size_t end) {
+    std::uint32_t bad = 0;
+    for (std::size_t i = begin; i < end; ++i) bad += !std::isfinite(a.grad[i]);
+    if (bad == 0) return;
+    std::atomic_ref(a.verdict->not_finite) += bad;
+    std::size_t last = end - 1;
+    while (std::isfinite(a.grad[last])) --last;
+    raise(a.verdict->last, static_cast<std::uint32_t>(last));
   });
 }
 
+void rms_prop(CpuContext& context, const RmsProp& args) {
+  if (skipped(args.verdict)) return;
+  const UpdateLoops& loops = update_loops();
+  parallel_pieces(context, args.size, kChunk,
+                  [&](std::size_t begin, std::size_t end) { loops.rms_prop(args, begin, end); });
+}
+
 void sgd(CpuContext& context, const Sgd& args) {
+  if (skipped(args.verdict)) return;
   const Sgd a = args;
   parallel_pieces(context, args.size, kChunk, [a](std::size_t begin, std::size_t end) {
-    std::uint32_t bad = 0;
 #pragma GCC ivdep
     for (std::size_t i = begin; i < end; ++i) {
       const float g = a.scale * a.grad[i];
-      const bool finite = std::abs(g) <= std::numeric_limits<float>::max();
-      const float mom = a.momentum * a.mom[i] + (g + a.weight_decay * a.w[i]);
-      a.mom[i] = finite ? mom : a.mom[i];
-      a.w[i] -= finite ? a.rate * mom : 0.0f;
-      bad += !finite;
+      a.mom[i] = a.momentum * a.mom[i] + (g + a.weight_decay * a.w[i]);
+      a.w[i] -= a.rate * a.mom[i];
     }
-    add_count(a.not_finite, bad);
   });
 }
 
@@ -81,6 +99,7 @@ void add(CpuContext& context, const Add& args) {
 }
 
 void average(CpuContext& context, const Average& args) {
+  if (skipped(args.verdict)) return;
   const Average a = args;
   const float share = 1 - a.decay;
   parallel_pieces(context, args.size, kChunk, [a, share](std::size_t begin, std::size_t end) {
@@ -90,6 +109,7 @@ void average(CpuContext& context, const Average& args) {
 }
 
 void shard_mean(CpuContext& context, const ShardMean& args) {
+  if (skipped(args.verdict)) return;
   const ShardMean a = args;
   const float shards = static_cast<float>(a.shards);
   parallel_pieces(context, args.size, kChunk, [a, shards](std::size_t begin, std::size_t end) {

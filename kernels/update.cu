@@ -1,8 +1,6 @@
 // Optimizer updates (update.h): one thread four parameters, the bf16 shadow written on the way.
 #include "kernels/update.h"
 
-#include <cfloat>
-
 #include "kernels/pack.cuh"
 
 namespace tunas::kernels::cuda {
@@ -26,12 +24,25 @@ dim3 blocks(std::size_t size) {
   return dim3(ceil_div(static_cast<long>(size / kPack + size % kPack), kThreads));
 }
 
-/// Counts what is not, which happens rarely enough for an atomic.
-__device__ inline bool is_finite(float g, std::uint32_t* not_finite) {
-  if (fabsf(g) <= FLT_MAX) return true;
-  if (not_finite) atomicAdd(not_finite, 1u);
-  return false;
-}
+/// What is not finite is rare enough for atomics, and integers come to the same in any order.
+struct FiniteCheckBody {
+  FiniteCheck a;
+  template <int N>
+  __device__ void operator()(std::size_t at) const {
+    float g[N];
+    load(a.grad + at, g);
+    unsigned bad = 0, last = 0;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      if (isfinite(g[i])) continue;
+      ++bad;
+      last = static_cast<unsigned>(at) + i;
+    }
+    if (bad == 0) return;
+    atomicAdd(&a.verdict->not_finite, bad);
+    atomicMax(&a.verdict->last, last);
+  }
+};
 
 struct RmsPropBody {
   RmsProp a;
@@ -45,7 +56,6 @@ struct RmsPropBody {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float scaled = a.scale * g[i];
-      if (!is_finite(scaled, a.not_finite)) continue;
       ms[i] = a.decay * ms[i] + (1 - a.decay) * scaled * scaled;
       mom[i] = a.momentum * mom[i] + a.rate * scaled / sqrtf(ms[i] + a.epsilon);
       w[i] -= mom[i];
@@ -68,7 +78,6 @@ struct SgdBody {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float scaled = a.scale * g[i];
-      if (!is_finite(scaled, a.not_finite)) continue;
       mom[i] = a.momentum * mom[i] + (scaled + a.weight_decay * w[i]);
       w[i] -= a.rate * mom[i];
     }
@@ -117,40 +126,44 @@ struct ShardMeanBody {
 };
 
 template <class Body>
-__global__ void __launch_bounds__(kThreads) update_kernel(Body body, std::size_t size) {
+__global__ void __launch_bounds__(kThreads)
+    update_kernel(Body body, std::size_t size, const Verdict* verdict) {
+  if (verdict && verdict->not_finite > 0) return;
   each_pack(size, body);
+}
+
+template <class Body, class Args>
+void launch_update(CudaContext& context, const char* name, const Args& args,
+                   const Verdict* verdict) {
+  if (args.size == 0) return;
+  launch(context, name, update_kernel<Body>, {blocks(args.size), dim3(kThreads)}, Body{args},
+         args.size, verdict);
 }
 
 }  // namespace
 
+void finite_check(CudaContext& context, const FiniteCheck& args) {
+  launch_update<FiniteCheckBody>(context, "finite check", args, nullptr);
+}
+
 void rms_prop(CudaContext& context, const RmsProp& args) {
-  if (args.size == 0) return;
-  launch(context, "rms_prop", update_kernel<RmsPropBody>, {blocks(args.size), dim3(kThreads)},
-         RmsPropBody{args}, args.size);
+  launch_update<RmsPropBody>(context, "rms_prop", args, args.verdict);
 }
 
 void sgd(CudaContext& context, const Sgd& args) {
-  if (args.size == 0) return;
-  launch(context, "sgd", update_kernel<SgdBody>, {blocks(args.size), dim3(kThreads)}, SgdBody{args},
-         args.size);
+  launch_update<SgdBody>(context, "sgd", args, args.verdict);
 }
 
 void add(CudaContext& context, const Add& args) {
-  if (args.size == 0) return;
-  launch(context, "add", update_kernel<AddBody>, {blocks(args.size), dim3(kThreads)}, AddBody{args},
-         args.size);
+  launch_update<AddBody>(context, "add", args, nullptr);
 }
 
 void average(CudaContext& context, const Average& args) {
-  if (args.size == 0) return;
-  launch(context, "average", update_kernel<AverageBody>, {blocks(args.size), dim3(kThreads)},
-         AverageBody{args}, args.size);
+  launch_update<AverageBody>(context, "average", args, args.verdict);
 }
 
 void shard_mean(CudaContext& context, const ShardMean& args) {
-  if (args.size == 0) return;
-  launch(context, "shard mean", update_kernel<ShardMeanBody>, {blocks(args.size), dim3(kThreads)},
-         ShardMeanBody{args}, args.size);
+  launch_update<ShardMeanBody>(context, "shard mean", args, args.verdict);
 }
 
 }  // namespace tunas::kernels::cuda

@@ -9,10 +9,13 @@
 //   mean      mean <- sum/shards                              (of what shards moved each for
 //   itself)
 //
-// An element whose gradient is not finite is left as it is and counted, so that one bad step costs
-// nothing but itself.
+//   check     not_finite += [g is NaN or infinite];  last <- max(last, index of such a g)
 //
-// Floor: every array once; update reads 4 and writes 3 values a parameter (sgd: 3 and 2).
+// Where a verdict counts any element, updates and means do nothing at all, so that a step that is
+// not finite leaves no trace. They must know of all elements first: the check is a pass of its own.
+//
+// Floor: every array once; update reads 4 and writes 3 values a parameter (sgd: 3 and 2), the check
+// reads one.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +26,18 @@
 
 namespace tunas::kernels {
 
+/// Of a gradient, in the device's memory; zero before the check.
+struct Verdict {
+  std::uint32_t not_finite = 0;  // elements
+  std::uint32_t last = 0;        // the largest index of one
+};
+
+struct FiniteCheck {
+  std::size_t size = 0;  // below 2^32
+  const float* grad = nullptr;
+  Verdict* verdict = nullptr;  // add
+};
+
 struct RmsProp {
   std::size_t size = 0;
   const float* grad = nullptr;
@@ -32,8 +47,8 @@ struct RmsProp {
   float scale = 1;
   float rate = 0;
   float decay = 0.9f, momentum = 0.9f, epsilon = 1.0f;
-  void* shadow = nullptr;               // [size] bf16 copy of w, written; null: none
-  std::uint32_t* not_finite = nullptr;  // add: elements left as they were; null: not counted
+  void* shadow = nullptr;            // [size] bf16 copy of w, written; null: none
+  const Verdict* verdict = nullptr;  // null: none
 };
 
 struct Sgd {
@@ -44,8 +59,8 @@ struct Sgd {
   float scale = 1;
   float rate = 0;
   float momentum = 0.9f, weight_decay = 0;
-  void* shadow = nullptr;               // [size] bf16 copy of w, written; null: none
-  std::uint32_t* not_finite = nullptr;  // add: elements left as they were; null: not counted
+  void* shadow = nullptr;            // [size] bf16 copy of w, written; null: none
+  const Verdict* verdict = nullptr;  // null: none
 };
 
 struct Add {
@@ -59,6 +74,7 @@ struct Average {
   const float* value = nullptr;
   float* mean = nullptr;
   float decay = 0.9999f;
+  const Verdict* verdict = nullptr;  // null: none
 };
 
 struct ShardMean {
@@ -66,14 +82,17 @@ struct ShardMean {
   int shards = 1;
   const float* sum = nullptr;  // over the shards
   float* mean = nullptr;
+  const Verdict* verdict = nullptr;  // null: none
 };
 
+Cost cost(const FiniteCheck& args);
 Cost cost(const RmsProp& args);
 Cost cost(const Sgd& args);
 Cost cost(const Add& args);
 Cost cost(const Average& args);
 Cost cost(const ShardMean& args);
 namespace cpu {
+void finite_check(CpuContext& context, const FiniteCheck& args);
 void rms_prop(CpuContext& context, const RmsProp& args);
 void sgd(CpuContext& context, const Sgd& args);
 void add(CpuContext& context, const Add& args);
@@ -81,6 +100,7 @@ void average(CpuContext& context, const Average& args);
 void shard_mean(CpuContext& context, const ShardMean& args);
 }  // namespace cpu
 namespace cuda {
+void finite_check(CudaContext& context, const FiniteCheck& args);
 void rms_prop(CudaContext& context, const RmsProp& args);
 void sgd(CudaContext& context, const Sgd& args);
 void add(CudaContext& context, const Add& args);
@@ -88,6 +108,11 @@ void average(CudaContext& context, const Average& args);
 void shard_mean(CudaContext& context, const ShardMean& args);
 }  // namespace cuda
 
+inline void finite_check(Stream stream, const FiniteCheck& args) {
+  require(args.size >> 32 == 0, "finite_check: ", args.size,
+          " elements; their numbers must fit into 32 bits");
+  on<cpu::finite_check, cuda::finite_check>(stream, args);
+}
 inline void rms_prop(Stream stream, const RmsProp& args) {
   on<cpu::rms_prop, cuda::rms_prop>(stream, args);
 }

@@ -8,8 +8,7 @@
 namespace tunas::kernels::cpu {
 
 struct UpdateLoops {
-  /// Returns how many elements were left as they are, their gradient not being finite.
-  std::uint32_t (*rms_prop)(const RmsProp& args, std::size_t begin, std::size_t end);
+  void (*rms_prop)(const RmsProp& args, std::size_t begin, std::size_t end);
 };
 
 TUNAS_PER_ISA(UpdateLoops, update_loops);

@@ -1,7 +1,7 @@
 #include "search/network.h"
 
 #include <algorithm>
-#include <cmath>
+#include <type_traits>
 
 #include "engine/ops/softmax_xent.h"
 #include "kernels/error.h"
@@ -57,6 +57,7 @@ Network::Network(engine::Device& device, const Space& space, const NetworkConfig
   check_memory(there);
   params_.init(config.seed);
   config_.optimizer.start(params_);
+  tape_.watch(results_.origin());
   activations_ =
       device.alloc(with_gaps(dry_run_bytes(config.train_batch, config.validation_batch)));
   arena_ = Arena(activations_.data(), activations_.bytes());
@@ -185,9 +186,12 @@ void Network::train_shard(const Batch& batch, const Plan& plan, std::uint32_t st
 void Network::update(double rate) {
   const Range here(device_->stream(), &Observer::pass, "update");
   params_.finish_sum();
-  config_.optimizer.update(params_, rate, config_.shards, results_.not_finite());
-  params_.update_running(config_.shards);
-  average_.follow(params_);
+  kernels::Verdict* verdict = results_.verdict();
+  device_->zero(verdict, sizeof *verdict);
+  kernels::finite_check(device_->stream(), {params_.size(), params_.grads(), verdict});
+  config_.optimizer.update(params_, rate, config_.shards, verdict);
+  params_.update_running(config_.shards, verdict);
+  average_.follow(params_, verdict);
 }
 
 void Network::score(const Batch& batch, const Plan& plan, Pass pass) {
@@ -195,29 +199,27 @@ void Network::score(const Batch& batch, const Plan& plan, Pass pass) {
   run(batch, {}, plan, pass);
 }
 
+const std::vector<Outcome>& Network::wait() {
+  const std::vector<Outcome>& outcomes = results_.wait();
+  if (verdict().not_finite > 0) average_.was_skipped();
+  return outcomes;
+}
+
 std::vector<Outcome> Network::gather(std::span<const Outcome> mine) const {
   struct Numbers {
     double loss;
     int images, top1, top5;
+    std::optional<std::uint32_t> origin;
   };
+  static_assert(std::is_trivially_copyable_v<Numbers>);
   std::vector<Numbers> own, all(mine.size() * static_cast<std::size_t>(comm_->size()));
-  for (const Outcome& o : mine) own.push_back({o.loss, o.images, o.top1, o.top5});
+  for (const Outcome& o : mine) own.push_back({o.loss, o.images, o.top1, o.top5, o.origin});
   comm_->all_gather(own.data(), all.data(), own.size() * sizeof(Numbers));
   std::vector<Outcome> outcomes;
-  for (const Numbers& n : all) outcomes.push_back({n.loss, n.images, n.top1, n.top5, {}});
+  for (const Numbers& n : all) {
+    outcomes.push_back({n.loss, n.images, n.top1, n.top5, {}, n.origin});
+  }
   return outcomes;
-}
-
-void check_finite(const Network& network, std::int64_t step, const std::vector<Outcome>& trained) {
-  for (std::size_t s = 0; s < trained.size(); ++s) {
-    if (std::isfinite(trained[s].loss)) continue;
-    fail(Exit::numeric, "the loss of step ", step, ", shard ", s,
-         " is not finite; a smaller --lr may help");
-  }
-  if (network.skipped_parameters() > 0) {
-    fail(Exit::numeric, "the gradients of ", network.skipped_parameters(), " parameters in step ",
-         step, " are not finite; a smaller --lr may help");
-  }
 }
 
 std::size_t Network::parameter_bytes() const {

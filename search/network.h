@@ -56,20 +56,20 @@ class Network {
   /// Forward and backward of one shard of this rank; its gradients join the sum of the step. Shards
   /// come in order, `step` keys the dropout. `batch` may be reused at once.
   void train_shard(const Batch& batch, const Plan& plan, std::uint32_t step, int shard);
-  /// Applies the mean gradient of the step's shards.
+  /// Applies the mean gradient of the step's shards, unless anything in it is not finite.
   void update(double rate);
   /// Forward only.
   void score(const Batch& batch, const Plan& plan, engine::Pass pass);
 
   /// Outcomes of the passes since the last wait, in their order. Logits, where they are kept, have
   /// logit_row() floats an image, of which the first ones are those of the classes.
-  const std::vector<Outcome>& wait() { return results_.wait(); }
+  const std::vector<Outcome>& wait();
   /// `mine` of every rank, in the order of ranks, without logits.
   std::vector<Outcome> gather(std::span<const Outcome> mine) const;
+  /// On the gradient of the last update before the last wait, the same on every rank: where it
+  /// counts anything, that update changed nothing.
+  const kernels::Verdict& verdict() const { return results_.examined(); }
   int logit_row() const { return round_up_8(supernet_.space().classes); }
-  /// Parameters that the updates before the last wait did not change because their gradient was not
-  /// finite.
-  std::uint32_t skipped_parameters() const { return results_.skipped(); }
 
   /// The weights become their moving averages, and at the next call what they were.
   void exchange_averages() { average_.exchange(params_); }
@@ -108,9 +108,5 @@ class Network {
   engine::InputRing inputs_;
   engine::Graphs graphs_;
 };
-
-/// Error(Exit::numeric) where a loss of `trained`, all shards of a step, is not finite, or updates
-/// left parameters as they were.
-void check_finite(const Network& network, std::int64_t step, const std::vector<Outcome>& trained);
 
 }  // namespace tunas::search

@@ -1,17 +1,35 @@
 #include "search/results.h"
 
+#include <cmath>
+#include <cstring>
+#include <limits>
 #include <utility>
 
 namespace tunas::search {
 
 using engine::Place;
 
+namespace {
+
+constexpr std::uint32_t kNowhere = 0xffffffff;  // beyond all offsets
+
+}  // namespace
+
+double Outcome::accuracy() const {
+  if (!std::isfinite(loss)) return std::numeric_limits<double>::quiet_NaN();
+  return images > 0 ? static_cast<double>(top1) / images : 0;
+}
+
 Results::Results(const engine::Device& device, int images, int logit_row)
     : device_(&device),
       most_(static_cast<std::size_t>(images)),
       logit_row_(static_cast<std::size_t>(logit_row)),
-      device_memory_(device.alloc(row() + sizeof(std::uint32_t))),
-      host_count_(device.alloc(sizeof(std::uint32_t), Place::host)) {}
+      device_memory_(device.alloc(most_ * row_bytes() + sizeof kNowhere + sizeof examined_)),
+      host_verdict_(device.alloc(sizeof examined_, Place::host)),
+      nowhere_(device.alloc(sizeof kNowhere, Place::host)) {
+  std::memcpy(nowhere_.data(), &kNowhere, sizeof kNowhere);
+  device.copy(origin(), nowhere_.data(), sizeof kNowhere);
+}
 
 void Results::take(const Tensor& logits) const {
   if (logit_row_ == 0) return;
@@ -21,20 +39,24 @@ void Results::take(const Tensor& logits) const {
 
 void Results::keep(int images) {
   const std::size_t i = images_.size();
-  if (i == host_rows_.size()) host_rows_.push_back(device_->alloc(row(), Place::host));
+  if (i == host_rows_.size()) {
+    host_rows_.push_back(device_->alloc(most_ * row_bytes() + sizeof kNowhere, Place::host));
+  }
   const auto count = static_cast<std::size_t>(images) * sizeof(float);
   char* to = host_rows_[i].data();
   device_->copy(to, loss(), count);
   device_->copy(to + most_ * sizeof(float), rank(), count);
   if (logit_row_ > 0) device_->copy(to + 2 * most_ * sizeof(float), logits(), count * logit_row_);
+  device_->copy(to + most_ * row_bytes(), origin(), sizeof kNowhere);
+  device_->copy(origin(), nowhere_.data(), sizeof kNowhere);
   images_.push_back(images);
 }
 
 const std::vector<Outcome>& Results::wait() {
-  device_->copy(host_count_.data(), not_finite(), sizeof(std::uint32_t));
-  device_->zero(not_finite(), sizeof(std::uint32_t));
+  device_->copy(host_verdict_.data(), verdict(), sizeof examined_);
+  device_->zero(verdict(), sizeof examined_);
   device_->sync();
-  skipped_ = *reinterpret_cast<const std::uint32_t*>(host_count_.data());
+  std::memcpy(&examined_, host_verdict_.data(), sizeof examined_);
   outcomes_.clear();
   for (std::size_t p = 0; p < images_.size(); ++p) {
     const auto* loss = reinterpret_cast<const float*>(host_rows_[p].data());
@@ -45,6 +67,12 @@ const std::vector<Outcome>& Results::wait() {
       outcome.loss += loss[i] / outcome.images;
       outcome.top1 += rank[i] < 1;
       outcome.top5 += rank[i] < 5;
+    }
+    std::uint32_t origin = 0;
+    std::memcpy(&origin, host_rows_[p].data() + most_ * row_bytes(), sizeof origin);
+    if (origin != kNowhere) {
+      outcome.origin = origin;
+      outcome.loss = std::numeric_limits<double>::quiet_NaN();  // whatever activations swallowed
     }
     const float* logits = loss + 2 * most_;
     outcome.logits.assign(logits, logits + static_cast<std::size_t>(outcome.images) * logit_row_);

@@ -3,19 +3,24 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "engine/device.h"
+#include "kernels/update.h"
 
 namespace tunas::search {
 
 /// What a pass over one batch found.
 struct Outcome {
-  double loss = 0;  // mean cross-entropy, L2 not included
+  double loss = 0;  // mean cross-entropy, L2 not included; NaN where anything was not finite
   int images = 0, top1 = 0, top5 = 0;
   std::vector<float> logits;  // [images][row], where they are kept
+  /// Offset of the first normalisation that was not finite (kernels/norm.h); none: all were.
+  std::optional<std::uint32_t> origin;
 
-  double accuracy() const { return images > 0 ? static_cast<double>(top1) / images : 0; }
+  /// NaN where the loss is no number.
+  double accuracy() const;
 };
 
 class Results {
@@ -26,10 +31,12 @@ class Results {
   /// Where the pass under way leaves the loss and the rank of each image.
   float* loss() const { return reinterpret_cast<float*>(device_memory_.data()); }
   std::int32_t* rank() const { return reinterpret_cast<std::int32_t*>(loss() + most_); }
-  /// What updates count; see kernels/update.h.
-  std::uint32_t* not_finite() const {
-    return reinterpret_cast<std::uint32_t*>(device_memory_.data() + row());
+  /// Where its normalisations leave what is not finite.
+  std::uint32_t* origin() const {
+    return reinterpret_cast<std::uint32_t*>(device_memory_.data() + most_ * row_bytes());
   }
+  /// Of the gradient that is examined next.
+  kernels::Verdict* verdict() const { return reinterpret_cast<kernels::Verdict*>(origin() + 1); }
 
   /// Part of the pass under way: its logits, [n][1][1][logit_row] or more, stay until it is kept.
   void take(const Tensor& logits) const;
@@ -37,22 +44,21 @@ class Results {
   void keep(int images);
   /// Waits. Outcomes of the passes kept since the last wait, in their order.
   const std::vector<Outcome>& wait();
-  /// Parameters that updates before the last wait left as they were, their gradient not being
-  /// finite.
-  std::uint32_t skipped() const { return skipped_; }
+  /// What had been examined before the last wait; nothing not finite where nothing was.
+  const kernels::Verdict& examined() const { return examined_; }
 
  private:
   float* logits() const { return loss() + 2 * most_; }
-  std::size_t row() const { return (2 + logit_row_) * most_ * sizeof(float); }
+  std::size_t row_bytes() const { return (2 + logit_row_) * sizeof(float); }
 
   const engine::Device* device_;
   std::size_t most_, logit_row_;
-  engine::Memory device_memory_;           // [loss | rank | logits | not_finite]
-  std::vector<engine::Memory> host_rows_;  // [loss | rank | logits], one a pass
-  engine::Memory host_count_;
+  engine::Memory device_memory_;           // [loss | rank | logits | origin | verdict]
+  std::vector<engine::Memory> host_rows_;  // [loss | rank | logits | origin], one a pass
+  engine::Memory host_verdict_, nowhere_;  // nowhere_: what origin starts with
   std::vector<int> images_;
   std::vector<Outcome> outcomes_;
-  std::uint32_t skipped_ = 0;
+  kernels::Verdict examined_;
 };
 
 }  // namespace tunas::search

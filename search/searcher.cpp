@@ -1,5 +1,7 @@
 #include "search/searcher.h"
 
+#include <span>
+
 #include "kernels/error.h"
 
 namespace tunas::search {
@@ -74,7 +76,8 @@ SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
   const std::span mine(network_.wait());
   const std::vector<Outcome> trained = network_.gather(mine.first(plans_.size())),
                              scored = network_.gather(mine.subspan(plans_.size()));
-  check_finite(network_, step_, trained);
+  report.not_finite =
+      find_not_finite(network_.params(), {step_, trained, scored, network_.verdict()});
   const Reward reward = config_.reward;
   for (std::size_t i = 0; i < samples_.size(); ++i) {
     report.loss += trained[i].loss / shards;
@@ -83,13 +86,16 @@ SearchReport Searcher::step(const NextBatch& train, const NextBatch& held_out) {
     rewards_[i] = reward(scored[i].accuracy(), cost);
     report.accuracy += scored[i].accuracy() / shards;
     report.cost += cost / shards;
+    report.entropy += samples_[i].entropy / shards;
     report.images += trained[i].images + scored[i].images;
   }
-  const StepStats stats = controller_.update(samples_, rewards_, report.controller_rate);
-  report.reward = stats.mean_reward;
-  report.baseline = stats.baseline;
-  report.entropy = stats.entropy;
+  if (!report.not_finite) {
+    const StepStats stats = controller_.update(samples_, rewards_, report.controller_rate);
+    report.reward = stats.mean_reward;
+    report.baseline = stats.baseline;
+  }
   ++step_;
+  not_finite_.add(report.not_finite);
   return report;
 }
 

@@ -10,12 +10,15 @@
 #pragma once
 
 #include <functional>
+#include <limits>
+#include <optional>
 #include <vector>
 
 #include "engine/schedule.h"
 #include "search/controller.h"
 #include "search/cost_model.h"
 #include "search/network.h"
+#include "search/not_finite.h"
 #include "search/reward.h"
 
 namespace tunas::search {
@@ -41,10 +44,14 @@ struct SearchConfig {
 
 /// What one step did; means over shards.
 struct SearchReport {
+  static constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   std::int64_t step = 0;
-  double loss = 0, train_accuracy = 0, accuracy = 0, reward = 0, baseline = 0, cost = 0;
+  double loss = 0, train_accuracy = 0, accuracy = 0, cost = 0;
+  double reward = kNone, baseline = kNone;  // where the controller was updated
   double entropy = 0, weight_rate = 0, controller_rate = 0, op_warmup = 0, filter_warmup = 0;
   int images = 0;  // trained and scored
+  /// Of such a step, the numbers that do not exist are NaN.
+  std::optional<NotFinite> not_finite;
 };
 
 class Searcher {
@@ -56,14 +63,17 @@ class Searcher {
 
   std::int64_t step_number() const { return step_; }
   bool done() const { return step_ >= config_.steps; }
-  /// One step; the batches are those of this rank's shards, the report is of all shards.
-  /// Error(Exit::numeric) when the loss is not finite.
+  /// One step; the batches are those of this rank's shards, the report is of all shards. Where the
+  /// gradient is not finite it changes nothing but the step's number, where only a held-out pass is
+  /// not it updates the weights alone; Error(Exit::numeric) when that happens in
+  /// NotFiniteStreak::kMost steps in a row.
   SearchReport step(const NextBatch& train, const NextBatch& held_out);
 
   /// The most likely architecture so far.
   Arch best() const { return config_.read_every > 0 ? read_off_ : controller_.most_likely(); }
   const Controller& controller() const { return controller_; }
   Network& network() { return network_; }
+  NotFiniteStreak& not_finite() { return not_finite_; }
 
   /// All that steps change (snapshots.cpp), and back again: the steps that follow are bit for bit
   /// those of a search that was not interrupted. Error(Exit::data) where it is another search's.
@@ -78,6 +88,7 @@ class Searcher {
   Network network_;
   Controller controller_;
   std::int64_t step_ = 0;
+  NotFiniteStreak not_finite_;
   Arch read_off_;
   std::vector<Sample> samples_;
   std::vector<Plan> plans_;

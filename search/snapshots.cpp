@@ -3,7 +3,8 @@
 //
 //   weights.safetensors     every parameter and running average under its name (weights.h)
 //   state.safetensors       optimizer/0, optimizer/1: the optimizer's state arrays [floats of the
-//                           flat store]; averages: moving averages, once there are some
+//                           flat store]; averages: moving averages, once there are some;
+//                           not_finite_steps (I64): how many there were in a row
 //   controller.safetensors  of a search: logits, mean_squares (F64, all decisions in a row),
 //                           baseline (F64: sum, weight), updates (I64); in the metadata read_off,
 //                           the architecture read off last
@@ -28,6 +29,7 @@ constexpr const char* kState = "state.safetensors";
 constexpr const char* kController = "controller.safetensors";
 constexpr const char* kAverages = "averages";
 constexpr const char* kReadOff = "read_off";
+constexpr const char* kStreak = "not_finite_steps";
 
 std::string optimizer_name(int state) { return "optimizer/" + std::to_string(state); }
 
@@ -51,6 +53,23 @@ void read_joined(const Safetensors& file, const char* name,
     std::copy_n(at, one.size(), one.begin());
     at += std::ssize(one);
   }
+}
+
+/// What searches and trainings have in common, the network's files first.
+Snapshot begun(std::int64_t step, const Network& network, const NotFiniteStreak& streak) {
+  Snapshot snapshot;
+  snapshot.step = step;
+  network.save(snapshot);
+  snapshot.files.back().tensors.emplace_back(kStreak, "I64", Shape{1},
+                                             std::vector<std::int64_t>{streak.length()});
+  return snapshot;
+}
+
+void restore_common(const Checkpoint& checkpoint, Network& network, NotFiniteStreak& streak) {
+  network.restore(checkpoint);
+  std::int64_t length = 0;
+  checkpoint.file(kState).read(kStreak, "I64", {1}, &length);
+  streak.restore(static_cast<int>(length));
 }
 
 }  // namespace
@@ -94,9 +113,7 @@ void Network::restore(const Checkpoint& checkpoint) {
 }
 
 Snapshot Searcher::snapshot() const {
-  Snapshot snapshot;
-  snapshot.step = step_;
-  network_.save(snapshot);
+  Snapshot snapshot = begun(step_, network_, not_finite_);
   const ControllerState& state = controller_.state();
   Snapshot::File file{kController, {}, {{kReadOff, read_off_.indices()}}};
   const auto add = [&](const char* name, const char* type, auto values) {
@@ -127,20 +144,15 @@ void Searcher::restore(const Checkpoint& checkpoint) {
          "; was it written by this program?");
   }
   read_off_ = Arch::parse(read_off->second, network_.supernet().space());
-  network_.restore(checkpoint);
+  restore_common(checkpoint, network_, not_finite_);
   controller_.restore(state);
   step_ = checkpoint.step();
 }
 
-Snapshot Trainer::snapshot() const {
-  Snapshot snapshot;
-  snapshot.step = step_;
-  network_.save(snapshot);
-  return snapshot;
-}
+Snapshot Trainer::snapshot() const { return begun(step_, network_, not_finite_); }
 
 void Trainer::restore(const Checkpoint& checkpoint) {
-  network_.restore(checkpoint);
+  restore_common(checkpoint, network_, not_finite_);
   step_ = checkpoint.step();
 }
 

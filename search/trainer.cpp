@@ -35,13 +35,14 @@ TrainReport Trainer::step(const NextBatch& train) {
   }
   network_.update(report.rate);
   const std::vector<Outcome> outcomes = network_.gather(network_.wait());
-  check_finite(network_, step_, outcomes);
+  report.not_finite = find_not_finite(network_.params(), {step_, outcomes, {}, network_.verdict()});
   for (const Outcome& trained : outcomes) {
     report.loss += trained.loss / shards;
     report.accuracy += trained.accuracy() / shards;
     report.images += trained.images;
   }
   ++step_;
+  not_finite_.add(report.not_finite);
   return report;
 }
 

@@ -20,6 +20,8 @@ struct TrainReport {
   std::int64_t step = 0;
   double loss = 0, accuracy = 0, rate = 0;
   int images = 0;
+  /// Of such a step, the numbers that do not exist are NaN.
+  std::optional<NotFinite> not_finite;
 };
 
 class Trainer {
@@ -30,13 +32,15 @@ class Trainer {
 
   std::int64_t step_number() const { return step_; }
   bool done() const { return step_ >= config_.steps; }
-  /// One step; the batches are those of this rank's shards, the report is of all shards.
-  /// Error(Exit::numeric) when the loss is not finite.
+  /// One step; the batches are those of this rank's shards, the report is of all shards. Where the
+  /// gradient is not finite it changes nothing but the step's number; Error(Exit::numeric) when
+  /// that happens in NotFiniteStreak::kMost steps in a row.
   TrainReport step(const NextBatch& train);
   /// One batch with the running averages; its outcome comes with the network's next wait(). An
   /// empty batch has none.
   void evaluate(const Batch& batch);
   Network& network() { return network_; }
+  NotFiniteStreak& not_finite() { return not_finite_; }
 
   /// As the Searcher's.
   engine::Snapshot snapshot() const;
@@ -47,6 +51,7 @@ class Trainer {
   Network network_;
   Plan plan_;
   std::int64_t step_ = 0;
+  NotFiniteStreak not_finite_;
 };
 
 /// Sums outcomes of batches: losses weighted by images.

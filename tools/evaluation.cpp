@@ -87,7 +87,7 @@ Scores evaluate(search::Trainer& trainer, const ImageSet& images, const Evaluati
   }
   Scores scores;
   for (const Part& part : gather(comm, parts)) {
-    search::accumulate(scores.outcome, {part.loss, part.images, part.top1, part.top5, {}});
+    search::accumulate(scores.outcome, {part.loss, part.images, part.top1, part.top5, {}, {}});
   }
   struct Rest {
     std::int64_t skipped;

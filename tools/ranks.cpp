@@ -94,13 +94,13 @@ std::vector<Option> rank_options() {
 }
 
 std::unique_ptr<engine::Comm> open_comm(const Config& config, const RunFolder& folder,
-                                        const engine::Device& device) {
+                                        const engine::Device& device, int shards) {
   const Ranks here = ranks();
   if (here.size == 1) return std::make_unique<engine::Solo>();
   const bool cuda = device.kind() == Kind::cuda;
   const bool fixed = config.has("deterministic") ? config.text("deterministic") == "on" : !cuda;
   const engine::Sums sums = fixed ? engine::Sums::fixed : engine::Sums::fast;
-  engine::check_ranks(sums, here.size);
+  engine::check_shards(sums, here.size, shards);
   if (cuda) engine::Nccl::check_built_in();  // before waiting for the others
   auto gloo = std::make_unique<engine::Gloo>(engine::GlooSetting{
       here.rank, here.size, folder.file("rendezvous"), config.number("peer-timeout"), sums});

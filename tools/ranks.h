@@ -42,7 +42,8 @@ std::vector<Option> rank_options();
 /// are there. To be called by every rank after it has looked at the folder and before any of them
 /// writes to it. A lone process opens nothing. Error(Exit::communication) naming the ranks that do
 /// not come; from then on a lost rank ends the process with that code.
+/// Error(Exit::usage) where they cannot share `shards` a step.
 std::unique_ptr<engine::Comm> open_comm(const Config& config, const RunFolder& folder,
-                                        const engine::Device& device);
+                                        const engine::Device& device, int shards);
 
 }  // namespace tunas::tools

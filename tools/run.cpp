@@ -134,8 +134,10 @@ StepTime Run::record(double images, double score, const engine::Json& line) {
   }
   const StepTime time = {step_seconds, stalls - stalls_};
   stalls_ = stalls;
-  scores_ += score;
-  ++scored_;
+  if (std::isfinite(score)) {
+    scores_ += score;
+    ++scored_;
+  }
   if (files_) {
     files_->metrics->write(line);
     files_->timing->write({{"step", done_},

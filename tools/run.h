@@ -47,7 +47,7 @@ class Run {
   bool stopped();
 
   /// After a step: its line of metrics, its timing, the status line made of `fields()`. `score`:
-  /// the larger, the better; the mean since the last checkpoint is that of the next one.
+  /// the larger, the better, NaN: none; the mean since the last checkpoint is that of the next one.
   template <class Fields>
   void step(double images, double score, const engine::Json& line, const Fields& fields) {
     const StepTime time = record(images, score, line);

@@ -1,7 +1,8 @@
 // tunas search: one architecture search in a run folder.
 //
 // metrics.jsonl  step, loss, train_accuracy, accuracy, reward, baseline, cost, entropy, lr,
-//                controller_lr, op_warmup, filter_warmup (means over the shards of a step)
+//                controller_lr, op_warmup, filter_warmup (means over the shards of a step); of a
+//                step that was not finite also skipped, the layer where it began (not_finite.h)
 // arch.json      the most likely architecture after the last step (--recipe published: at the last
 //                step divisible by 100), as `tunas arch show` prints it, with its cost, the
 //                target, and how many steps the search took
@@ -16,6 +17,7 @@
 #include "search/searcher.h"
 #include "tools/data_sets.h"
 #include "tools/interrupt.h"
+#include "tools/not_finite.h"
 #include "tools/ranks.h"
 #include "tools/recipes.h"
 #include "tools/run.h"
@@ -169,7 +171,7 @@ Exit run(const Config& given) {
   const search::SearchConfig settings = search_config(config, space, steps);
 
   engine::Device device = open_device(config);
-  const std::unique_ptr<engine::Comm> comm = open_comm(config, folder, device);
+  const std::unique_ptr<engine::Comm> comm = open_comm(config, folder, device, steps.shards);
   search::Searcher searcher(device, space, cost, settings, *comm);
   Start start = find_start(config, folder, *comm);
   if (start.checkpoint) searcher.restore(*start.checkpoint);
@@ -202,7 +204,7 @@ Exit run(const Config& given) {
     while (!searcher.done() && !run.stopped()) {
       const SearchReport report = searcher.step([&]() -> const Batch& { return train.next(); },
                                                 [&]() -> const Batch& { return held_out.next(); });
-      run.step(report.images, report.reward, metrics(report), [&] {
+      run.step(report.images, report.reward, marked(metrics(report), report.not_finite), [&] {
         return fmt::format("reward {:.4f}  cost {}  entropy {:.1f}", report.reward,
                            cost_text(report.cost, wanted, cost.unit()), report.entropy);
       });

@@ -1,7 +1,8 @@
 // tunas train: trains one network alone and scores it on the held-out images.
 //
-// metrics.jsonl  step, loss, accuracy, lr; its last object holds the scores on the held-out images
-//                instead: step, top1, top5, loss, count, skipped
+// metrics.jsonl  step, loss, accuracy, lr; of a step that was not finite also skipped, the layer
+//                where it began (not_finite.h); its last object holds the scores on the held-out
+//                images instead: step, top1, top5, loss, count, skipped
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -9,6 +10,7 @@
 #include <variant>
 
 #include "tools/evaluation.h"
+#include "tools/not_finite.h"
 #include "tools/preprocess.h"
 #include "tools/ranks.h"
 #include "tools/recipes.h"
@@ -101,7 +103,7 @@ Exit run(const Config& given) {
   settle_images(config, network.alone, sets);
 
   engine::Device device = open_device(config);
-  const std::unique_ptr<engine::Comm> comm = open_comm(config, folder, device);
+  const std::unique_ptr<engine::Comm> comm = open_comm(config, folder, device, steps.shards);
   search::Trainer trainer(device, network.alone, settings, *comm);
   Start start = find_start(config, folder, *comm);
   if (start.checkpoint) trainer.restore(*start.checkpoint);
@@ -118,10 +120,11 @@ Exit run(const Config& given) {
     const TrainReport report = trainer.step([&]() -> const Batch& { return loader.next(); });
     run.step(
         report.images, -report.loss,
-        Json{{"step", report.step},
-             {"loss", report.loss},
-             {"accuracy", report.accuracy},
-             {"lr", report.rate}},
+        marked({{"step", report.step},
+                {"loss", report.loss},
+                {"accuracy", report.accuracy},
+                {"lr", report.rate}},
+               report.not_finite),
         [&] { return fmt::format("loss {:.3f}  accuracy {:.3f}", report.loss, report.accuracy); });
     run.checkpoint([&] { return trainer.snapshot(); });
   }

@@ -17,6 +17,8 @@ struct Update {
   Sgd plain;
   Add sum;
   Average mean;
+  Verdict verdict;
+  FiniteCheck check;
 
   explicit Update(const Problem& p) : grad(p.size), w(p.size), ms(p.size), mom(p.size) {
     const auto floats = static_cast<std::size_t>(p.size);
@@ -24,6 +26,7 @@ struct Update {
     plain = {floats, grad.get(), w.get(), mom.get()};
     sum = {floats, w.get(), grad.get()};
     mean = {floats, w.get(), grad.get()};
+    check = {floats, grad.get(), &verdict};
     rms.momentum = plain.momentum = 1;
   }
 };
@@ -36,8 +39,11 @@ void add(const Bench& bench) {
     bench.add("", &Update::plain, sgd);
   } else if (op == "add") {
     bench.add("", &Update::sum, kernels::add);
+  } else if (op == "finite_check") {
+    bench.add("", &Update::check, finite_check);
   } else {
-    require(op == "average", "update_bench: '", op, "' is not rms_prop, sgd, add or average");
+    require(op == "average", "update_bench: '", op,
+            "' is not rms_prop, sgd, add, average or finite_check");
     bench.add("", &Update::mean, average);
   }
 }
@@ -55,6 +61,7 @@ int main(int argc, char** argv) {
                                 "add size=5484313",
                                 "add size=60000000",
                                 "average size=5484313",
+                                "finite_check size=5484313",
                             },
                             tunas::bench::add);
 }

@@ -76,6 +76,8 @@ void finish_norm(Tape& tape, const Raw& y, const NormWeight& norm) {
     args.running_mean = params.grad(norm.mean);  // this shard's copy
     args.running_variance = params.grad(norm.variance);
   }
+  args.position = static_cast<std::uint32_t>(norm.gamma.offset);
+  args.origin = tape.origin();
   kernels::norm(tape.stream(), args);
 }
 

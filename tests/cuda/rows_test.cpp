@@ -228,6 +228,10 @@ void run(const Softmax& p) {
               loss.f32(), static_cast<std::int32_t*>(ranks.data()), dlogits.tensor()});
   cuda_ok(cudaMemcpy(rank.data(), ranks.data(), n * 4, cudaMemcpyDeviceToHost));
   EXPECT_EQ(rank[5], classes);
+  EXPECT_TRUE(std::isnan(loss.download()[5]));
+  for (int j = 0; j < width; ++j) {
+    EXPECT_EQ(std::isnan(dlogits.download()[5 * width + j]), j < classes) << j;
+  }
   Values want_loss, want;
   const double smoothing = p.smoothing;
   for (int r = 0; r < 5; ++r) {

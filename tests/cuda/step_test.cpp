@@ -67,7 +67,7 @@ Step run(Device device, const Space& space, const NetworkConfig& c,
     network.score(data.batch, plan(s), Pass::search_validation);
   }
   step.outcomes = network.wait();
-  EXPECT_EQ(network.skipped_parameters(), 0u);
+  EXPECT_EQ(network.verdict().not_finite, 0u);
   for (const engine::Param& p : network.params().params()) {
     step.weights[p.name] = floats(device, network.params().data(p.weight), p.stored());
   }
@@ -132,8 +132,8 @@ TEST(CudaStep, ANetworkAgreesWithTheCpu) {
   compare(real, 1, {1e-5, 1e-3, 1e-6}, {5e-3, 1, 1e-3});
 }
 
-TEST(CudaStep, ReplayedPassesLeaveTheSameBits) {
-  const Space space = Space::parse(R"({"name": "tiny", "resolution": 16, "classes": 10, "blocks": [
+Space tiny() {
+  return Space::parse(R"({"name": "tiny", "resolution": 16, "classes": 10, "blocks": [
     {"filters": 8, "layers": [{"op": "conv", "kernel": 3, "stride": 2},
                               {"op": "activation", "act": "hard_swish"}]},
     {"filters": 8, "layers": [
@@ -141,7 +141,11 @@ TEST(CudaStep, ReplayedPassesLeaveTheSameBits) {
       {"op": "bottleneck", "kernel": 5, "expansion": 3, "residual": true, "squeeze_excite": true}]},
     {"filters": 16, "layers": [{"op": "conv", "kernel": 1}, {"op": "activation", "act": "relu"},
                                {"op": "global_pool"}]}]})",
-                                   "tiny");
+                      "tiny");
+}
+
+TEST(CudaStep, ReplayedPassesLeaveTheSameBits) {
+  const Space space = tiny();
   NetworkConfig c = config(1);
   c.supernet.running_averages = true;
   Values weights[2];
@@ -166,6 +170,47 @@ TEST(CudaStep, ReplayedPassesLeaveTheSameBits) {
   }
   EXPECT_EQ(losses[0], losses[1]);
   EXPECT_EQ(weights[0], weights[1]);
+}
+
+/// The word and the verdict come to the host, and go; weights, shadow and state stay.
+TEST(CudaStep, WhatIsNotFiniteIsSkippedAndNamed) {
+  const Space space = tiny();
+  NetworkConfig c = config(1);
+  c.average = 0.5;
+  Device device = Device::cuda(DType::bf16);
+  Network network(device, space, c);
+  const Plan plan = network.supernet().plan(Arch::largest(space));
+  const SyntheticBatch data(kImages, kSide, space.classes, 1);
+  engine::ParamStore& params = network.params();
+  const engine::Param& kernel = *params.find("blocks/1/layers/1/expand/kernel");
+  const engine::Param& gamma = *params.find("blocks/1/layers/1/expand/norm/gamma");
+  const auto step = [&] {
+    network.train_shard(data.batch, plan, 0, 0);
+    network.update(0.1);
+    return network.wait().back();
+  };
+  const auto state = [&] {
+    std::vector<Values> all = {floats(device, params.masters(), params.size())};
+    for (int i = 0; i < 2; ++i) all.push_back(floats(device, params.state(i), params.size()));
+    all.push_back(floats(device, static_cast<float*>(params.shadow()), params.size() / 2));
+    return all;
+  };
+  EXPECT_TRUE(std::isfinite(step().loss));
+  const std::vector<float> values = params.read(kernel);
+  std::vector<float> broken = values;
+  broken.front() = INFINITY;
+  params.write(kernel, broken);
+  const std::vector<Values> before = state();
+  const Outcome outcome = step();
+  EXPECT_TRUE(std::isnan(outcome.loss));
+  ASSERT_TRUE(outcome.origin);
+  EXPECT_EQ(*outcome.origin, static_cast<std::uint32_t>(gamma.weight.offset));
+  EXPECT_GT(network.verdict().not_finite, 0u);
+  EXPECT_EQ(state(), before);
+  params.write(kernel, values);
+  EXPECT_FALSE(step().origin);
+  EXPECT_EQ(network.verdict().not_finite, 0u);
+  EXPECT_NE(state(), before);
 }
 
 TEST(CudaStep, SearchStepsAgreeWithTheCpu) {

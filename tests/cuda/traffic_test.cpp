@@ -232,6 +232,9 @@ TEST(CudaTraffic, Updates) {
   hold("sgd", kernels::cuda::sgd, sgd);
   hold("add", kernels::cuda::add, {count, w.f32(), grad.f32()});
   hold("average", kernels::cuda::average, {count, grad.f32(), w.f32()});
+  const Buffer verdict(sizeof(kernels::Verdict));
+  hold("finite check", kernels::cuda::finite_check,
+       {count, grad.f32(), static_cast<kernels::Verdict*>(verdict.data())});
   // The shadow is not part of the declared floor: 2 bytes a parameter beside 28 and 20.
   rms.shadow = sgd.shadow = shadow.tensor().data;
   hold("rms_prop with shadow", kernels::cuda::rms_prop, rms);

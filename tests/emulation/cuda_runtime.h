@@ -129,6 +129,19 @@ __attribute__((no_sanitize("thread"), noinline)) inline unsigned atomicAdd(unsig
   *to = before + value;
   return before;
 }
+__attribute__((no_sanitize("thread"), noinline)) inline unsigned atomicMax(unsigned* to,
+                                                                           unsigned value) {
+  const unsigned before = *to;
+  *to = before > value ? before : value;
+  return before;
+}
+__attribute__((no_sanitize("thread"), noinline)) inline unsigned atomicMin(unsigned* to,
+                                                                           unsigned value) {
+  const unsigned before = *to;
+  *to = before < value ? before : value;
+  return before;
+}
+using std::isfinite;
 using std::isnan;
 
 enum cudaError_t {

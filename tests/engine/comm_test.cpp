@@ -66,6 +66,36 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * 4) == 0);
 }
 
+TEST(Sums, SharesThatCannotBeNameThoseThatCan) {
+  const struct {
+    Sums sums;
+    int ranks, shards;
+    const char* sentence;  // null: they can
+  } cases[] = {
+      {Sums::fixed, 1, 7, nullptr},
+      {Sums::fixed, 4, 32, nullptr},
+      {Sums::fast, 3, 6, nullptr},
+      {Sums::fixed, 4, 6,
+       "6 shards a step cannot be shared by 4 ranks evenly; use --shards 4 or 8, 1 rank"},
+      {Sums::fixed, 2, 6,
+       "6 shards a step cannot be shared by 2 ranks as parts of one binary tree; use --shards 4 or "
+       "8, 1 rank, or --deterministic off"},
+      {Sums::fast, 4, 6,
+       "6 shards a step cannot be shared by 4 ranks evenly; use --shards 4 or 8, 3 or 6 ranks"},
+      {Sums::fast, 4, 2,
+       "2 shards a step cannot be shared by 4 ranks evenly; use --shards 4, 2 ranks"},
+  };
+  for (const auto& c : cases) {
+    try {
+      check_shards(c.sums, c.ranks, c.shards);
+      EXPECT_EQ(c.sentence, nullptr) << c.ranks << " of " << c.shards;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Exit::usage);
+      EXPECT_STREQ(error.what(), c.sentence);
+    }
+  }
+}
+
 TEST_F(CommTest, FixedSumsAreTheTreeBitForBit) {
   const std::vector<std::size_t> counts = {0, 1, 7, 1000003};
   for (int ranks : {1, 2, 4, 8}) {

@@ -2,6 +2,8 @@
 #include "kernels/norm.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "tests/support/kernel_case.h"
 #include "tests/support/sources.h"
@@ -81,6 +83,50 @@ TEST_F(Norm, OneRowHasNoUnbiasedVarianceToDivideBy) {
                 {1, 1, 1e-3f, one.data(), zero.data(), one.data(), zero.data(), inv_std.data(),
                  scale.data(), shift.data(), 0.99f, running_mean.data(), running_variance.data()});
   EXPECT_NEAR(running_variance.data()[0], 0.99, 1e-6);
+}
+
+/// The values of one channel of which one is not finite, or whose products are not.
+struct Broken {
+  const char* what;
+  double gamma, beta, mean, variance;
+};
+
+TEST_F(Norm, WhatIsNotFiniteIsNotedAndSpoilsTheScale) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const Broken all[] = {{"mean", 1, 0, NAN, 1},
+                        {"infinite mean", 1, 0, -kInfinity, 1},
+                        {"variance", 1, 0, 0, NAN},
+                        {"infinite variance, though scale and shift are 0", 1, 0, 0, kInfinity},
+                        {"gamma", NAN, 0, 0, 1},
+                        {"beta", 1, kInfinity, 0, 1},
+                        {"scale, the product", 3e38, 0, 0, 0},
+                        {"shift, the product", 1e20, 0, 1e20, 1}};
+  Cpu cpu;
+  for (const Broken& broken : all) {
+    SCOPED_TRACE(broken.what);
+    const Guarded gamma(Values{1, broken.gamma}), beta(Values{0, broken.beta}),
+        mean(Values{0, broken.mean}), variance(Values{1, broken.variance}), inv_std(2), scale(2),
+        shift(2);
+    NormForward args{2,           kRows,           1e-3f,          gamma.data(), beta.data(),
+                     mean.data(), variance.data(), inv_std.data(), scale.data(), shift.data()};
+    std::uint32_t origin = 40;
+    args.position = 50;
+    args.origin = &origin;
+    kernels::norm(cpu.stream(), args);
+    EXPECT_EQ(origin, 40u) << "an earlier layer was there before";
+    args.position = 30;
+    kernels::norm(cpu.stream(), args);
+    EXPECT_EQ(origin, 30u);
+    EXPECT_TRUE(std::isnan(scale.data()[1]));
+    EXPECT_TRUE(std::isfinite(scale.data()[0]));
+    args.origin = nullptr;
+    EXPECT_NO_THROW(kernels::norm(cpu.stream(), args));
+    args.c = 1;  // the channel beside it
+    args.origin = &origin;
+    args.position = 20;
+    kernels::norm(cpu.stream(), args);
+    EXPECT_EQ(origin, 30u) << "nothing is wrong there";
+  }
 }
 
 TEST_F(Norm, RefusesEmptyInput) {

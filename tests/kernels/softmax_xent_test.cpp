@@ -131,16 +131,35 @@ TEST(SoftmaxXent, ExtremeLogitsStayFinite) {
   expect_close(sure.forward(cpu.stream()), sure.reference(false), 1e-5);
 }
 
-TEST(SoftmaxXent, NanRanksLastAndShowsInTheLoss) {
+/// Beside an image that is well, which nothing must happen to.
+TEST(SoftmaxXent, ALossThatIsNotFiniteHasAGradientThatIsNot) {
+  struct Broken {
+    Values logits;  // label 1
+    float smoothing;
+    double rank;
+  };
+  const double low = -kInfinity;
+  const Broken all[] = {
+      {{1, NAN, 0, -5}, 0.1f, 4},  // no softmax: the label is last
+      {{NAN, 1, 0, -2}, 0.1f, 4},   {{0, 1, 0, NAN}, 0, 4},
+      {{0, kInfinity, 0, 0}, 0, 4}, {{0, 1, kInfinity, 0}, 0, 4},
+      {{low, low, low, low}, 0, 4}, {{0, low, 1, 2}, 0, 3},  // softmax exists, the loss is infinite
+      {{0, 1, low, -2}, 0.1f, 0},   {{3e38, -3e38, 0, 0}, 0, 3}};
   Cpu cpu;
-  const SoftmaxCase label_is_nan({1, NAN, 0, -5}, 4, {1}, 0.1f);
-  const Results lost = label_is_nan.forward(cpu.stream());
-  EXPECT_TRUE(std::isnan(lost[0].values[0]));
-  EXPECT_EQ(lost[1].values[0], 4);
-  const SoftmaxCase other_is_nan({NAN, 1, 0, 2}, 4, {1}, 0.1f);
-  const Results beside = other_is_nan.forward(cpu.stream());
-  EXPECT_TRUE(std::isnan(beside[0].values[0]));
-  EXPECT_EQ(beside[1].values[0], 1) << "only the 2 is ahead";
+  for (std::size_t i = 0; i < std::size(all); ++i) {
+    SCOPED_TRACE(i);
+    Values logits = {3, 1, 0, -5};
+    logits.insert(logits.end(), all[i].logits.begin(), all[i].logits.end());
+    const SoftmaxCase both(logits, 4, {1, 1}, all[i].smoothing);
+    for (const Results& got : {both.backward(cpu.stream()), both.in_place(cpu.stream())}) {
+      EXPECT_TRUE(std::isfinite(got[0].values[0]));
+      EXPECT_FALSE(std::isfinite(got[0].values[1]));
+      EXPECT_EQ(got[1].values, (Values{1, all[i].rank}));
+      for (std::size_t j = 0; j < 8; ++j) {
+        EXPECT_EQ(std::isnan(got[2].values[j]), j >= 4) << "dlogits " << j;
+      }
+    }
+  }
 }
 
 TEST(SoftmaxXent, RefusesLabelsAndShapesThatDoNotFit) {

@@ -1,8 +1,8 @@
 // Optimizer updates: RMSProp, SGD with momentum, and the addition of gradients.
 #include "kernels/update.h"
 
-#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "tests/support/golden.h"
 #include "tests/support/kernel_case.h"
@@ -108,32 +108,58 @@ TEST(Update, ThreadsDoNotChangeBits) {
   }
 }
 
-TEST(Update, ElementsWithoutAFiniteGradientStayAndAreCounted) {
+TEST(Update, AVerdictCountsWhatIsNotFinite) {
   const int size = 40'000;
   Generator random;
-  Cpu cpu(2);
-  const Values start = random.between(size, -1, 1);
-  Values gradient = random.between(size, -1, 1);
-  const std::vector<int> bad = {0, 7, 16'384, 39'999};
-  for (const int i : bad) gradient[static_cast<std::size_t>(i)] = i % 2 == 0 ? INFINITY : NAN;
-  const Guarded g(gradient), w(start), ms(Values(size, 1.0)), mom(start), v(start), momentum(start);
-  std::uint32_t count = 3;
-  kernels::RmsProp rms{size, g.data(), w.data(), ms.data(), mom.data(), 1, 0.1f};
-  rms.not_finite = &count;
-  kernels::rms_prop(cpu.stream(), rms);
-  EXPECT_EQ(count, 7u) << "added to what was there";
-  Sgd sgd{size, g.data(), v.data(), momentum.data(), 1, 0.1f, 0.9f, 0.1f};
-  sgd.not_finite = &count;
-  kernels::sgd(cpu.stream(), sgd);
-  EXPECT_EQ(count, 11u);
-  const Guarded same(start);
-  for (int i = 0; i < size; ++i) {
-    ASSERT_TRUE(std::isfinite(w.data()[i]) && std::isfinite(v.data()[i]));
-    const bool left = std::find(bad.begin(), bad.end(), i) != bad.end();
-    ASSERT_EQ(w.data()[i] == same.data()[i] && mom.data()[i] == same.data()[i], left) << i;
-    ASSERT_EQ(v.data()[i] == same.data()[i] && momentum.data()[i] == same.data()[i], left) << i;
+  for (const int threads : {1, 2}) {
+    Cpu cpu(threads);
+    Values gradient = random.between(size, -1, 1);
+    gradient[3] = std::numeric_limits<float>::max();
+    kernels::Verdict verdict;
+    const auto check = [&] {
+      const Guarded g(gradient);
+      kernels::finite_check(cpu.stream(), {gradient.size(), g.data(), &verdict});
+    };
+    check();
+    EXPECT_EQ(verdict.not_finite, 0u);
+    gradient[0] = NAN;
+    check();
+    EXPECT_EQ(verdict.not_finite, 1u);
+    EXPECT_EQ(verdict.last, 0u);
+    for (const int i : {7, 16'383, 16'384, 39'998}) gradient[i] = i % 2 == 0 ? INFINITY : -INFINITY;
+    check();
+    EXPECT_EQ(verdict.not_finite, 6u) << "added to what was there";
+    EXPECT_EQ(verdict.last, 39'998u);
+    gradient[39'998] = 0;
+    check();
+    EXPECT_EQ(verdict.not_finite, 10u);
+    EXPECT_EQ(verdict.last, 39'998u) << "the largest that was there";
   }
-  kernels::rms_prop(cpu.stream(), {size, g.data(), w.data(), ms.data(), mom.data(), 1, 0.1f});
+}
+
+TEST(Update, AfterABadVerdictNothingIsTouched) {
+  const std::size_t size = 40'000;
+  Generator random;
+  Cpu cpu(2);
+  const Values start = random.between(static_cast<int>(size), -1, 1);
+  for (const std::uint32_t bad : {0u, 1u}) {
+    const kernels::Verdict verdict{bad, 7};
+    const Guarded g(start), w(start), ms(start), mom(start), v(start), v_mom(start), mean(start),
+        shard_mean(start);
+    RmsProp rms{size, g.data(), w.data(), ms.data(), mom.data(), 1, 0.1f};
+    rms.verdict = &verdict;
+    kernels::rms_prop(cpu.stream(), rms);
+    Sgd sgd{size, g.data(), v.data(), v_mom.data(), 1, 0.1f, 0.9f, 0.1f};
+    sgd.verdict = &verdict;
+    kernels::sgd(cpu.stream(), sgd);
+    const Guarded twice(random.between(static_cast<int>(size), 2, 3));
+    kernels::average(cpu.stream(), {size, twice.data(), mean.data(), 0.5f, &verdict});
+    kernels::shard_mean(cpu.stream(), {size, 3, twice.data(), shard_mean.data(), &verdict});
+    const Guarded same(start);
+    for (const Guarded* array : {&w, &ms, &mom, &v, &v_mom, &mean, &shard_mean}) {
+      EXPECT_EQ(array->values() == same.values(), bad > 0);
+    }
+  }
 }
 
 TEST(Update, ShardMeanDivides) {
@@ -170,6 +196,7 @@ TEST(Update, NothingToDo) {
   EXPECT_NO_THROW(kernels::rms_prop(cpu.stream(), RmsProp{}));
   EXPECT_NO_THROW(kernels::sgd(cpu.stream(), Sgd{}));
   EXPECT_NO_THROW(kernels::add(cpu.stream(), kernels::Add{}));
+  EXPECT_NO_THROW(kernels::finite_check(cpu.stream(), kernels::FiniteCheck{}));
 }
 
 TEST(Update, DryStreamAddsTheFloor) {
@@ -182,6 +209,9 @@ TEST(Update, DryStreamAddsTheFloor) {
   EXPECT_EQ(dry_cost(rms, kernels::rms_prop).bytes(), 7 * 4000);
   EXPECT_EQ(dry_cost(sgd, kernels::sgd).bytes(), 5 * 4000);
   EXPECT_EQ(dry_cost(add, kernels::add).bytes(), 3 * 4000);
+  kernels::FiniteCheck check;
+  check.size = 1000;
+  EXPECT_EQ(dry_cost(check, kernels::finite_check).bytes(), 4000);
   kernels::Average average;
   average.size = 1000;
   EXPECT_EQ(dry_cost(average, kernels::average).bytes(), 3 * 4000);

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <limits>
 
 #include "engine/gloo.h"
 #include "search/random_search.h"
@@ -113,6 +114,46 @@ std::string trained(Comm& comm) {
   return bytes + bytes_of(trainer.network());
 }
 
+/// What a search leaves of which shard 2 of the second step is not finite on the one rank that has
+/// it.
+std::string searched_past_a_skip(Comm& comm) {
+  const CostModel cost = CostModel::macs(space(), kResolution);
+  SearchConfig config;
+  config.network = network_config();
+  config.steps = kSteps;
+  config.learning_rate = 0.01;
+  config.controller_rate = 0.1;
+  config.rate_warmup = config.delay = config.op_warmup = config.filter_warmup = 0;
+  config.reward.target = 2e5;
+  engine::Device own = engine::Device::cpu(1);
+  Searcher searcher(own, space(), cost, config, comm);
+  Batches train(kBatch, 0), held_out(2 * kBatch, 100);
+  const NextBatch next = train.slice(comm), next_held_out = held_out.slice(comm);
+  const engine::ParamStore& params = searcher.network().params();
+  float* weight = params.data(params.find("blocks/1/layers/1/expand/kernel")->weight);
+  std::string bytes;
+  while (!searcher.done()) {
+    const float kept = *weight;
+    int shard = searcher.network().first_shard();
+    const SearchReport r = searcher.step(
+        [&]() -> const Batch& {
+          const bool plant = searcher.step_number() == 1 && shard++ == 2;
+          *weight = plant ? std::numeric_limits<float>::infinity() : kept;
+          return next();
+        },
+        [&]() -> const Batch& {
+          if (searcher.step_number() == 1) *weight = kept;
+          return next_held_out();
+        });
+    bytes += r.not_finite ? r.not_finite->text() : "well";
+    bytes += bytes_of(searcher.network());
+  }
+  for (const auto& logits : searcher.controller().state().logits) {
+    bytes.append(reinterpret_cast<const char*>(logits.data()), logits.size() * sizeof(double));
+  }
+  return bytes;
+}
+
 class RanksTest : public testing::Test {
  protected:
   RanksTest()
@@ -156,6 +197,17 @@ TEST_F(RanksTest, SearchAndTrainTheSameBytesOnOneTwoAndFour) {
       for (const std::string& left : on_ranks(ranks, engine::Sums::fixed, work)) {
         EXPECT_TRUE(left == alone) << "on " << ranks << " ranks";
       }
+    }
+  }
+}
+
+TEST_F(RanksTest, SkipTheSameStepAndSayTheSame) {
+  const std::string alone = on_ranks(1, engine::Sums::fixed, searched_past_a_skip).front();
+  EXPECT_NE(alone.find("step 1, shard 2, forward from blocks/1/layers/1/expand on"),
+            std::string::npos);
+  for (const int ranks : {2, 4}) {
+    for (const std::string& left : on_ranks(ranks, engine::Sums::fixed, searched_past_a_skip)) {
+      EXPECT_TRUE(left == alone) << "on " << ranks << " ranks";
     }
   }
 }

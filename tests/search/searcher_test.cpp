@@ -90,7 +90,7 @@ TEST_F(SearcherTest, StopsWhenTheLossIsNotFinite) {
   config_.rate_warmup = 0;
   Searcher searcher = this->searcher();
   try {
-    for (int i = 0; i < 5; ++i) step(searcher);
+    for (int i = 0; i < 2 * NotFiniteStreak::kMost; ++i) step(searcher);
     ADD_FAILURE() << "no step failed";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Exit::numeric) << error.what();

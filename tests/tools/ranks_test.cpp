@@ -108,7 +108,7 @@ TEST(RanksTest, AloneNothingIsOpened) {
   const std::string folder = testing::TempDir() + "tunas_alone_" + std::to_string(::getpid());
   const Verb alone = verb();
   const auto comm = open_comm(Config(alone, {}, {}), RunFolder(folder, RunFolder::Existing::refuse),
-                              engine::Device::cpu(1));
+                              engine::Device::cpu(1), 7);
   EXPECT_EQ(comm->size(), 1);
   EXPECT_FALSE(std::filesystem::exists(folder));
 }
@@ -125,7 +125,7 @@ TEST(RanksTest, RanksMeetInTheRunFolder) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100 * rank));
     const RunFolder run(folder, RunFolder::Existing::refuse);
     const engine::Device device = engine::Device::cpu(1);
-    const auto comm = open_comm(config, run, device);
+    const auto comm = open_comm(config, run, device, 3);
     require(comm->rank() == rank && comm->size() == 3, comm->rank(), " of ", comm->size());
     float sum = 1;
     comm->start_sum(&sum, 1);
@@ -136,18 +136,20 @@ TEST(RanksTest, RanksMeetInTheRunFolder) {
   std::filesystem::remove_all(folder);
 }
 
-TEST(RanksTest, ThreeRanksMustBeToldToAddInAnyOrder) {
-  if (!engine::Gloo::built_in()) GTEST_SKIP() << "needs Gloo";
+TEST(RanksTest, SharesThatAreNoTreeAreRefusedBeforeAnybodyIsWaitedFor) {
   engine::Processes processes(1, [&](int) {
     ::setenv("RANK", "0", 1);
     ::setenv("WORLD_SIZE", "3", 1);
     const Verb three = verb();
     open_comm(Config(three, {}, {}),
               RunFolder(testing::TempDir() + "tunas_no_run", RunFolder::Existing::refuse),
-              engine::Device::cpu(1));
+              engine::Device::cpu(1), 12);
   });
   EXPECT_EQ(processes.code(0), 2);
-  EXPECT_NE(processes.said(0).find("--deterministic off"), std::string::npos) << processes.said(0);
+  EXPECT_NE(processes.said(0).find("12 shards a step cannot be shared by 3 ranks as parts of one "
+                                   "binary tree; use 1 or 4 ranks, or --deterministic off"),
+            std::string::npos)
+      << processes.said(0);
 }
 
 }  // namespace

@@ -236,6 +236,8 @@ TEST_F(RunsTest, AFullDiskCostsNothingThatIsWritten) {
 TEST_F(RunsTest, ASearchThatDivergesLeavesWhatItFound) {
   const Result result = run(search_call() + kFast + "--lr 1e30 --steps 40 --out " + path("run"));
   EXPECT_EQ(result.code, 6) << result.err;
+  EXPECT_NE(result.err.find("in 20 steps in a row"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("a smaller --lr may help"), std::string::npos) << result.err;
   EXPECT_TRUE(Json::parse(text("run/arch.json")).contains("indices"));
   EXPECT_NE(text("run/log.txt").find("ended by an error"), std::string::npos);
 }
