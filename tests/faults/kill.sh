@@ -21,8 +21,10 @@ rank_of() { { tr '\0' '\n' <"/proc/$1/environ" | sed -n 's/^RANK=//p'; } 2>/dev/
 under_save() { compgen -G "$1/checkpoints/*.part" >/dev/null; }
 # aim_at MOMENT RUN PID: returns near it, or when the run has ended.
 aim_at() {
+  local span=20000
   at_most 20000000 reached "$@" || true
-  pick 20000
+  if [ "$1" = results ]; then span=60000; fi
+  pick "$span"
   sleep "$(in_seconds "$picked")"
 }
 # shellcheck disable=SC2317 # called by at_most
