@@ -56,7 +56,7 @@ TEST_F(ProfileTest, PassesOfAStep) {
   };
   const auto search = passes(profile(kSpace + "--val-multiplier 2"));
   EXPECT_EQ(search.size(), 4u) << "one shard has nothing to add up";
-  EXPECT_EQ(search.at("update"), 1);
+  EXPECT_EQ(search.at("update"), 2) << "the check of the gradient, and what it allows";
   EXPECT_EQ(search.at("forward"), search.at("validation"));
   EXPECT_GT(search.at("backward"), 0);
   const auto train = passes(profile(kSpace + "--pass train"));
