@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstring>
 
 #include "engine/gloo.h"
@@ -218,6 +219,16 @@ TEST_F(CommTest, RankZeroThatDoesNotComeIsNamed) {
   Processes processes(1, [&](int) { Gloo comm(setting(1, 2, Sums::fixed, 0.5)); });
   EXPECT_EQ(processes.code(0, 20), 5);
   EXPECT_NE(processes.said(0).find("rank 0 of 2"), std::string::npos) << processes.said(0);
+}
+
+TEST_F(CommTest, ABrokenConnectionIsNoSignal) {
+  Processes processes(2, [&](int rank) {
+    Gloo comm(setting(rank, 2));
+    int ends[2];
+    require(::pipe(ends) == 0 && ::close(ends[0]) == 0, "no pipe");
+    require(::write(ends[1], "x", 1) < 0 && errno == EPIPE, "a pipe without a reader was written");
+  });
+  expect_all_well(processes, 2);
 }
 
 /// Three ranks of which `lost` gets a signal while all wait for a sum that it never gives; the

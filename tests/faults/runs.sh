@@ -48,8 +48,10 @@ same() {
   for name in weights.safetensors controller.safetensors state.safetensors; do
     cmp "$a/$name" "$b/$name" 2>&1 || return 1
   done
-  if [ -n "$(find "$1" -name '*.part' -o -name '*.old')" ]; then
-    echo "$1: $(find "$1" -name '*.part' -o -name '*.old' | head -n 1) was left behind"
+  # What a meeting of ranks left is for the next meeting to remove.
+  name=$(find "$1" -path "$1/rendezvous" -prune -o \( -name '*.part' -o -name '*.old' \) -print)
+  if [ -n "$name" ]; then
+    echo "$name was left behind"
     return 1
   fi
 }
