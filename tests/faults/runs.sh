@@ -99,10 +99,13 @@ at_most() {
   done
 }
 
-# ended PID...: none of them runs any more; one that nobody has waited for has ended, too.
+# ended PID...: none of them runs any more; one that nobody has waited for has ended, too, but not
+# while a thread of it is in the middle of a write to the disk.
 ended() {
-  local pid state
+  local pid state tasks
   for pid in "$@"; do
+    tasks=("/proc/$pid/task"/*)
+    if [ ${#tasks[@]} -gt 1 ]; then return 1; fi
     state=$(sed 's/.*) //; s/ .*//' "/proc/$pid/stat" 2>/dev/null) || continue
     case $state in '' | Z | X) ;; *) return 1 ;; esac
   done
