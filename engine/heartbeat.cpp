@@ -32,6 +32,8 @@ constexpr char kBeat = '.', kFarewell = 'F';
 constexpr double kOthersWaitLonger = 1.5;
 /// For the verdict to be seen on another machine, and for a farewell to be read.
 constexpr double kVerdictDelay = 3, kFarewellDelay = 2;
+/// Between the ends of ranks that all come to the same error.
+constexpr int kSameError = 500;  // ms
 
 double seconds_since(Clock::time_point then) { return Seconds(Clock::now() - then).count(); }
 
@@ -200,7 +202,11 @@ void Heartbeat::Peers::hear(Peer& peer) {
   char said[256];
   const ssize_t bytes = ::recv(peer.socket.get(), said, sizeof said, MSG_DONTWAIT);
   if (bytes < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (bytes <= 0) lose(peer.rank, "its process ended (killed, or by an error of its own)");
+  if (bytes <= 0) {
+    // An error that all come to: this rank says it, too, and ends with its code.
+    if (pollfd leaving = {wake.get(), POLLIN, 0}; ::poll(&leaving, 1, kSameError) > 0) return;
+    lose(peer.rank, "its process ended (killed, or by an error of its own)");
+  }
   peer.heard = Clock::now();
   if (said[bytes - 1] == kFarewell) {
     peer.finished = true;

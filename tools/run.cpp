@@ -162,7 +162,6 @@ void Run::save(engine::Snapshot&& snapshot) {
   snapshot.sync_first = {folder_.file(kMetrics), folder_.file(kTiming)};
   if (scored_ > 0) snapshot.score = scores_ / scored_;
   scores_ = scored_ = 0;
-  saved_ = snapshot.step;
   files_->checkpoints.save(std::move(snapshot));
   say_warnings();
 }

@@ -15,6 +15,7 @@
 #include "data/loader.h"
 #include "engine/checkpoint_writer.h"
 #include "engine/metrics.h"
+#include "search/replicas.h"
 #include "tools/config.h"
 #include "tools/data_sets.h"
 #include "tools/interrupt.h"
@@ -53,17 +54,18 @@ class Run {
     const StepTime time = record(images, score, line);
     if (files_) progress_.step(done_, images, time, fields);
   }
-  /// After a step: a checkpoint of `snapshot()`, where one is due.
-  template <class Take>
-  void checkpoint(const Take& snapshot) {
-    if (files_ && done_ % every_ == 0) save(snapshot());
-  }
-  /// After the last step of this call, however it ended. Returns when the checkpoint is on the
-  /// disk: a run that has left its results and no checkpoint could not be gone on with.
-  template <class Take>
-  void last_checkpoint(const Take& snapshot) {
-    if (files_ && done_ != saved_) save(snapshot());
-    wait_for_save();
+  enum class Checkpoint : unsigned char { if_due, last };
+  /// After each step, and after the last one of this call: where it is time for it, a checkpoint of
+  /// `work`, a Searcher or a Trainer, whose weights the ranks compare first. The last one is on the
+  /// disk on return: a run that has left its results and no checkpoint could not be gone on with.
+  template <class Work>
+  void checkpoint(Checkpoint when, Work& work) {
+    if (when == Checkpoint::if_due ? done_ % every_ == 0 : done_ != saved_) {
+      search::check_replicas(*comm_, work.network().params(), done_);
+      if (files_) save(work.snapshot());
+      saved_ = done_;
+    }
+    if (when == Checkpoint::last) wait_for_save();
   }
 
   /// Whether this rank writes files.

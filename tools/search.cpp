@@ -208,14 +208,14 @@ Exit run(const Config& given) {
         return fmt::format("reward {:.4f}  cost {}  entropy {:.1f}", report.reward,
                            cost_text(report.cost, wanted, cost.unit()), report.entropy);
       });
-      run.checkpoint([&] { return searcher.snapshot(); });
+      run.checkpoint(Run::Checkpoint::if_due, searcher);
     }
   } catch (const Error&) {
     run.rescue("arch.json", found().dump(2) + "\n", "indices " + searcher.best().indices());
     throw;
   }
 
-  run.last_checkpoint([&] { return searcher.snapshot(); });
+  run.checkpoint(Run::Checkpoint::last, searcher);
   const Json arch = found();
   run.write("arch.json", arch.dump(2) + "\n");
   if (run.writes()) searcher.network().save_weights(folder.file("weights.safetensors"));

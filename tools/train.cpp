@@ -126,9 +126,9 @@ Exit run(const Config& given) {
                 {"lr", report.rate}},
                report.not_finite),
         [&] { return fmt::format("loss {:.3f}  accuracy {:.3f}", report.loss, report.accuracy); });
-    run.checkpoint([&] { return trainer.snapshot(); });
+    run.checkpoint(Run::Checkpoint::if_due, trainer);
   }
-  run.last_checkpoint([&] { return trainer.snapshot(); });
+  run.checkpoint(Run::Checkpoint::last, trainer);
   const auto save_weights = [&](const char* name) {
     if (run.writes()) trainer.network().save_weights(folder.file(name));
   };

@@ -306,6 +306,20 @@ TEST_F(LossTest, APeersOwnErrorKeepsItsCode) {
   }
 }
 
+TEST_F(CommTest, AnErrorOfAllIsSaidByEach) {
+  for (const int first : {0, 1}) {  // to end, the others a little later
+    Processes processes(4, [&](int rank) {
+      Gloo comm(setting(rank, 4));
+      std::this_thread::sleep_for(std::chrono::milliseconds(rank == first ? 0 : 100));
+      fail(Exit::numeric, "the same on rank ", rank);
+    });
+    for (int rank = 0; rank < 4; ++rank) {
+      EXPECT_EQ(processes.code(rank), 6) << processes.said(rank);
+      EXPECT_EQ(processes.said(rank), "error: the same on rank " + std::to_string(rank) + "\n");
+    }
+  }
+}
+
 TEST_F(CommTest, ALongStepIsNoLoss) {
   Processes processes(2, [&](int rank) {
     Gloo comm(setting(rank, 2, Sums::fixed, 1));

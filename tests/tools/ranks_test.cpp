@@ -147,7 +147,7 @@ TEST(RanksTest, SharesThatAreNoTreeAreRefusedBeforeAnybodyIsWaitedFor) {
   });
   EXPECT_EQ(processes.code(0), 2);
   EXPECT_NE(processes.said(0).find("12 shards a step cannot be shared by 3 ranks as parts of one "
-                                   "binary tree; use 1 or 4 ranks, or --deterministic off"),
+                                   "binary tree; use 1 rank, or --deterministic off"),
             std::string::npos)
       << processes.said(0);
 }
