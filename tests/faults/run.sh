@@ -3,7 +3,7 @@
 #
 #   TUNAS=build/tunas tests/faults/run.sh [--short]
 #
-# results.txt is what the whole of it last said (15 minutes on two cores). --short, for every change,
+# results.txt is what the whole of it last said (a quarter of an hour on two cores). --short, for every change,
 # takes less than one. The last line adds up all; exit code 1 where a fault was not borne.
 set -euo pipefail
 cd "$(dirname "$0")"

@@ -89,7 +89,9 @@ TEST_F(ResumeTest, KilledAtAnyMoment) {
     // Every third one while it begins, the others after steps enough for a checkpoint.
     if (i % 3 != 0)
       wait_for_lines("part/metrics.jsonl", std::min(200L, done + 7 + random.v[1] % 40));
-    std::this_thread::sleep_for(std::chrono::milliseconds(random.v[0] % 30));
+    // Ever longer: lines of the run that was killed are there until this one cuts them off.
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(random.v[0] % static_cast<unsigned>(30 + 5 * kills)));
     ::kill(running, SIGKILL);
     const int code = wait(running);
     if (code == 0) break;
