@@ -1,5 +1,6 @@
 #include "engine/checkpoint_writer.h"
 
+#include <chrono>
 #include <exception>
 #include <filesystem>
 #include <system_error>
@@ -49,7 +50,13 @@ void CheckpointWriter::save(Snapshot&& snapshot) {
   check_snapshot(snapshot);
   wait();
   try {
-    thread_ = std::thread([this, owned = std::move(snapshot)] { write(owned); });
+    thread_ = std::thread([this, owned = std::move(snapshot)] {
+      const auto begin = std::chrono::steady_clock::now();
+      write(owned);
+      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+      const std::lock_guard lock(mutex_);
+      seconds_ += took.count();
+    });
   } catch (const std::system_error& error) {
     warn(root_ + ": no thread could be started for a checkpoint (" + error.what() +
          "); the run goes on without it and tries again at the next");
@@ -63,6 +70,11 @@ void CheckpointWriter::wait() {
 std::vector<std::string> CheckpointWriter::take_warnings() {
   const std::lock_guard lock(mutex_);
   return std::exchange(warnings_, {});
+}
+
+double CheckpointWriter::seconds() {
+  const std::lock_guard lock(mutex_);
+  return seconds_;
 }
 
 void CheckpointWriter::remove_after(std::int64_t step) {

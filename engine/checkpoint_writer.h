@@ -31,6 +31,8 @@ class CheckpointWriter {
   void wait();
   /// One sentence for each failure since the last call.
   std::vector<std::string> take_warnings();
+  /// Seconds that the thread has worked on saves which have ended, successful or not.
+  double seconds();
 
   /// For a run that goes back to `step`: removes the checkpoints of later ones; -1 removes all.
   /// Error(Exit::data) where that fails.
@@ -44,8 +46,9 @@ class CheckpointWriter {
   std::string root_;
   int keep_;
   std::string last_failure_;  // without its numbers; empty after a success. The thread's own
-  std::mutex mutex_;          // of warnings_
+  std::mutex mutex_;          // of warnings_ and seconds_
   std::vector<std::string> warnings_;
+  double seconds_ = 0;
   std::thread thread_;
 };
 

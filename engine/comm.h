@@ -12,10 +12,17 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace tunas::engine {
+
+/// Seconds since the start.
+struct SumSeconds {
+  double busy = 0;    // with a sum under way, from the first rank that waits for its peers on
+  double waited = 0;  // of them, those in finish_sums(): not hidden beside the caller's work
+};
 
 class Comm {
  public:
@@ -37,8 +44,8 @@ class Comm {
   virtual void start_sum(float* data, std::size_t count) = 0;
   /// All sums started are done, or are so for what is put on the device's stream from now on.
   virtual void finish_sums() = 0;
-  /// Seconds that finish_sums() has waited: what was not hidden.
-  virtual double waited() const = 0;
+  /// What sums took of the host's time; none where they take none of it.
+  virtual std::optional<SumSeconds> sum_seconds() const { return {}; }
 };
 
 /// One rank alone: nothing to tell, nothing opened.
@@ -50,7 +57,6 @@ class Solo final : public Comm {
   void broadcast(void*, std::size_t, int) override {}
   void start_sum(float*, std::size_t) override {}
   void finish_sums() override {}
-  double waited() const override { return 0; }
 };
 
 /// For whatever needs no other.

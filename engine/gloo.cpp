@@ -25,6 +25,7 @@ namespace tunas::engine {
 namespace {
 
 namespace tcp = ::gloo::transport::tcp;
+using Clock = std::chrono::steady_clock;
 using Milliseconds = std::chrono::milliseconds;
 using Buffer = ::gloo::transport::UnboundBuffer;
 
@@ -34,6 +35,10 @@ constexpr Milliseconds kPatience = std::chrono::hours(24 * 30);
 constexpr Milliseconds kLeaving = std::chrono::seconds(10);
 /// Slots of sums; Gloo's own collectives count in other high bytes.
 constexpr std::uint64_t kSumSlots = std::uint64_t{0x70} << 56;
+
+double since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 /// Where this machine is reached by its peers.
 tcp::attr local_address() {
@@ -72,7 +77,7 @@ struct Gloo::Parts final : Link {
   std::shared_ptr<::gloo::rendezvous::Context> context;
   std::unique_ptr<Heartbeat> heartbeat;
   std::uint32_t messages = 0;
-  double waited = 0;
+  SumSeconds seconds;
 
   // The sums' thread takes from the front; a sum stays in the queue until it is done.
   std::mutex mutex;
@@ -182,6 +187,7 @@ void Gloo::Parts::sum_all() {
     if (stopping) return;
     const std::span<float> data = sums.front();
     lock.unlock();
+    const auto begin = Clock::now();
     std::exception_ptr error;
     try {
       if (scratch.size() < sum_scratch(data.size())) scratch.resize(sum_scratch(data.size()));
@@ -190,6 +196,7 @@ void Gloo::Parts::sum_all() {
       error = std::current_exception();
     }
     lock.lock();
+    seconds.busy += since(begin);
     failure = error;
     sums.pop_front();
     changed.notify_all();
@@ -238,7 +245,6 @@ Gloo::~Gloo() {
 
 int Gloo::rank() const { return parts_->setting.rank; }
 int Gloo::size() const { return parts_->setting.size; }
-double Gloo::waited() const { return parts_->waited; }
 void Gloo::await_verdict() const { parts_->heartbeat->await_verdict(); }
 bool Gloo::built_in() { return true; }
 
@@ -267,7 +273,7 @@ void Gloo::start_sum(float* data, std::size_t count) {
 }
 
 void Gloo::finish_sums() {
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = Clock::now();
   Parts& parts = *parts_;
   parts.guarded([&] {
     std::unique_lock lock(parts.mutex);
@@ -278,7 +284,13 @@ void Gloo::finish_sums() {
       std::rethrow_exception(failure);
     }
   });
-  parts.waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const std::lock_guard lock(parts.mutex);
+  parts.seconds.waited += since(begin);
+}
+
+std::optional<SumSeconds> Gloo::sum_seconds() const {
+  const std::lock_guard lock(parts_->mutex);
+  return parts_->seconds;
 }
 
 }  // namespace tunas::engine

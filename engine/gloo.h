@@ -36,7 +36,7 @@ class Gloo final : public Comm {
   void broadcast(void* data, std::size_t bytes, int from) override;
   void start_sum(float* data, std::size_t count) override;
   void finish_sums() override;
-  double waited() const override;
+  std::optional<SumSeconds> sum_seconds() const override;
 
   /// For another transport that a peer has left: as Heartbeat's.
   void await_verdict() const;

@@ -13,7 +13,6 @@
 
 namespace tunas::tools {
 
-using Clock = std::chrono::steady_clock;
 using engine::JsonLines;
 
 namespace {
@@ -22,7 +21,10 @@ constexpr const char* kMetrics = "metrics.jsonl";
 constexpr const char* kTiming = "timing.jsonl";
 constexpr const char* kSeconds = "seconds";
 
-double seconds(Clock::duration span) { return std::chrono::duration<double>(span).count(); }
+template <class Span>
+double in_seconds(Span span) {
+  return std::chrono::duration<double>(span).count();
+}
 
 std::unique_ptr<engine::FolderLock> locked(const RunFolder& folder, Start& start) {
   folder.create();
@@ -125,29 +127,49 @@ bool Run::stopped() {
 
 StepTime Run::record(double images, double score, const engine::Json& line) {
   const auto now = Clock::now();
-  const double step_seconds = seconds(now - last_);
+  const double step_seconds = in_seconds(now - last_);
   last_ = now;
-  double stalls = 0;
-  for (const data::Loader* loader : loaders_) {
-    stalls += loader->stalls();
-    skips_.look(*loader);
-  }
-  const StepTime time = {step_seconds, stalls - stalls_};
-  stalls_ = stalls;
+  for (const data::Loader* loader : loaders_) skips_.look(*loader);
+  const Seconds spent = seconds();
+  const StepTime time = {step_seconds, spent.stalls - before_.stalls};
   if (std::isfinite(score)) {
     scores_ += score;
     ++scored_;
   }
   if (files_) {
     files_->metrics->write(line);
-    files_->timing->write({{"step", done_},
-                           {kSeconds, seconds(now - start_)},
-                           {"step_seconds", step_seconds},
-                           {"images_per_second", images / step_seconds},
-                           {"stall_seconds", time.stalled}});
+    files_->timing->write(timing(step_seconds, images, spent));
   }
+  before_ = spent;
   ++done_;
   return time;
+}
+
+Run::Seconds Run::seconds() const {
+  Seconds all;
+  for (const data::Loader* loader : loaders_) all.stalls += loader->stalls();
+  all.checkpoints = checkpoints_;
+  if (files_) all.writes = files_->checkpoints.seconds();
+  all.sums = comm_->sum_seconds().value_or(engine::SumSeconds());
+  return all;
+}
+
+engine::Json Run::timing(double step_seconds, double images, const Seconds& now) const {
+  engine::Json line = {{"step", done_},
+                       {kSeconds, in_seconds(last_ - start_)},
+                       {"step_seconds", step_seconds},
+                       {"images_per_second", images / step_seconds},
+                       {"stall_seconds", now.stalls - before_.stalls}};
+  if (comm_->sum_seconds()) {
+    line["reduce_seconds"] = now.sums.busy - before_.sums.busy;
+    line["reduce_wait_seconds"] = now.sums.waited - before_.sums.waited;
+  }
+  const auto where_any = [&](const char* name, double seconds) {
+    if (seconds > 0) line[name] = seconds;
+  };
+  where_any("checkpoint_seconds", now.checkpoints - before_.checkpoints);
+  where_any("checkpoint_write_seconds", now.writes - before_.writes);
+  return line;
 }
 
 void Run::metrics(const engine::Json& line) {
@@ -158,7 +180,7 @@ void Run::save(engine::Snapshot&& snapshot) {
   snapshot.config = config_;
   snapshot.lines = {{kMetrics, files_->metrics->bytes()},
                     {kTiming, files_->timing->bytes()},
-                    {kSeconds, seconds(Clock::now() - start_)}};
+                    {kSeconds, in_seconds(Clock::now() - start_)}};
   snapshot.sync_first = {folder_.file(kMetrics), folder_.file(kTiming)};
   if (scored_ > 0) snapshot.score = scores_ / scored_;
   scores_ = scored_ = 0;
@@ -200,10 +222,10 @@ Exit Run::finish(const std::string& result) {
     files_->timing->sync();
   }
   if (skips_.count() > 0) spdlog::warn("{} images could not be decoded", skips_.count());
-  const double whole = seconds(last_ - start_);
+  const double whole = in_seconds(last_ - start_), stalls = seconds().stalls;
   if (done_ > 0 && whole > 0) {
-    spdlog::info("steps waited {:.1f} s of {:.1f} s for images ({:.0f} %){}", stalls_, whole,
-                 100 * stalls_ / whole, stalls_ > 0.1 * whole ? "; more --workers may help" : "");
+    spdlog::info("steps waited {:.1f} s of {:.1f} s for images ({:.0f} %){}", stalls, whole,
+                 100 * stalls / whole, stalls > 0.1 * whole ? "; more --workers may help" : "");
   }
   if (files_ && stop_ != Stop::none) {
     terminal_->finish("");

@@ -3,8 +3,12 @@
 // several ranks rank 0 alone writes and speaks; the others make the same calls.
 //
 // timing.jsonl  step, seconds (since the start, without pauses between resumed parts),
-//               step_seconds, images_per_second, stall_seconds (of this step, waiting for data),
-//               both of rank 0
+//               step_seconds, images_per_second, and of the step's seconds on rank 0
+//                 stall_seconds        waiting for images
+//                 reduce_seconds       with a sum of gradients over ranks under way, several ranks
+//                 reduce_wait_seconds  on CPUs: those of them that were not hidden beside backward
+//                 checkpoint_seconds   for the checkpoint after the step before, in this thread
+//                 checkpoint_write_seconds  of writing that ended in this step, beside it
 #pragma once
 
 #include <chrono>
@@ -14,6 +18,7 @@
 
 #include "data/loader.h"
 #include "engine/checkpoint_writer.h"
+#include "engine/comm.h"
 #include "engine/metrics.h"
 #include "search/replicas.h"
 #include "tools/config.h"
@@ -61,9 +66,11 @@ class Run {
   template <class Work>
   void checkpoint(Checkpoint when, Work& work) {
     if (when == Checkpoint::if_due ? done_ % every_ == 0 : done_ != saved_) {
+      const auto begin = Clock::now();
       search::check_replicas(*comm_, work.network().params(), done_);
       if (files_) save(work.snapshot());
       saved_ = done_;
+      checkpoints_ += std::chrono::duration<double>(Clock::now() - begin).count();
     }
     if (when == Checkpoint::last) wait_for_save();
   }
@@ -84,8 +91,16 @@ class Run {
  private:
   /// What rank 0 writes.
   struct Files;
+  using Clock = std::chrono::steady_clock;
+  /// Since the start, of what timing.jsonl has for each step.
+  struct Seconds {
+    double stalls = 0, checkpoints = 0, writes = 0;
+    engine::SumSeconds sums;
+  };
 
   StepTime record(double images, double score, const engine::Json& line);
+  Seconds seconds() const;
+  engine::Json timing(double step_seconds, double images, const Seconds& now) const;
   void save(engine::Snapshot&& snapshot);
   void wait_for_save() const;
   void say_warnings() const;
@@ -99,10 +114,11 @@ class Run {
   Loaders loaders_;
   SkipLog skips_;
   std::int64_t done_ = 0, steps_, every_, saved_ = -1;
-  double stalls_ = 0, scores_ = 0;
+  double checkpoints_ = 0, scores_ = 0;
+  Seconds before_;  // at the end of the step before
   int scored_ = 0;  // steps since the last checkpoint
   Stop stop_ = Stop::none;
-  std::chrono::steady_clock::time_point start_, last_;
+  Clock::time_point start_, last_;
 };
 
 }  // namespace tunas::tools

@@ -3,7 +3,7 @@
 //   config.json          every value and where it came from
 //   log.txt              messages
 //   metrics.jsonl        one object a step; the same bytes for the same run
-//   timing.jsonl         wall clock, images/s, seconds waited for data
+//   timing.jsonl         wall clock, images/s, what waiting and checkpoints took
 //   arch.json            the architecture
 //   weights.safetensors  its weights (of a search: the shared ones)
 //   checkpoints/         what a run that ended early goes on from (engine/checkpoint.h)

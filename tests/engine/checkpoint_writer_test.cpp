@@ -148,6 +148,16 @@ TEST_F(CheckpointWriterTest, ASaveDoesNotHoldUpTheRun) {
   EXPECT_TRUE(writer.take_warnings().empty());
 }
 
+TEST_F(CheckpointWriterTest, SavesThatHaveEndedAreTimed) {
+  CheckpointWriter writer(root_);
+  EXPECT_EQ(writer.seconds(), 0);
+  save(writer, 1);
+  const double first = writer.seconds();
+  EXPECT_GT(first, 0);
+  save(writer, 2);
+  EXPECT_GT(writer.seconds(), first);
+}
+
 TEST_F(CheckpointWriterTest, ADestructorWaits) {
   CheckpointWriter(root_).save(snapshot_of(1, {}, 100'000));
   expect_contents(Checkpoint(list_checkpoints(root_).at(1)), 100'000);

@@ -153,6 +153,33 @@ TEST_F(CommTest, FastSumsOfThreeRanksAreRight) {
   expect_all_well(processes, 3);
 }
 
+TEST_F(CommTest, WaitingForSumsIsTold) {
+  EXPECT_FALSE(solo().sum_seconds());
+  const auto sleep = [](int ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); };
+  Processes processes(2, [&](int rank) {
+    Gloo comm(setting(rank, 2));
+    // Rank 0 waits for a late peer: first in finish_sums(), then while it has something else to do.
+    SumSeconds before;
+    for (const bool hidden : {false, true}) {
+      char mine = 0, all[2];
+      comm.all_gather(&mine, all, 1);
+      float one = 1;
+      if (rank == 1) sleep(200);
+      comm.start_sum(&one, 1);
+      if (rank == 0 && hidden) sleep(400);
+      comm.finish_sums();
+      const SumSeconds now = comm.sum_seconds().value();
+      const double busy = now.busy - before.busy, waited = now.waited - before.waited;
+      before = now;
+      if (rank == 1) continue;
+      if (busy < 0.1) fail(Exit::numeric, "busy for ", busy, " s");
+      if (!hidden && waited < 0.1) fail(Exit::numeric, "waited for ", waited, " s");
+      if (hidden && busy - waited < 0.1) fail(Exit::numeric, "hidden were ", busy - waited, " s");
+    }
+  });
+  expect_all_well(processes, 2);
+}
+
 TEST_F(CommTest, ThreeRanksHaveNoFixedTree) {
   Processes processes(3, [&](int rank) { Gloo comm(setting(rank, 3)); });
   for (int r = 0; r < 3; ++r) {

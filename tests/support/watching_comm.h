@@ -36,7 +36,6 @@ class WatchingComm final : public Comm {
     }
     copies_.clear();
   }
-  double waited() const override { return 0; }
 
   /// All that were started, in their order.
   const std::vector<std::span<const float>>& sums() const { return sums_; }

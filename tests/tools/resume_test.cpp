@@ -77,6 +77,25 @@ TEST_F(ResumeTest, StoppedBySignalsAndGoneOnWithOnOtherRanks) {
   }
 }
 
+TEST_F(ResumeTest, TimingTellsOfSumsAndCheckpoints) {
+  ASSERT_EQ(run(search(14) + out("alone")).code, 0) << text("err");
+  for (const Json& step : lines("alone/timing.jsonl")) {
+    EXPECT_FALSE(step.contains("reduce_seconds")) << step;
+    // That of the step before, 6 and 12 of them; the last one is after all steps.
+    EXPECT_EQ(step.contains("checkpoint_seconds"), step["step"] == 6 || step["step"] == 12) << step;
+  }
+  if (!engine::Gloo::built_in()) GTEST_SKIP() << "needs Gloo";
+  ASSERT_EQ(run(on(2) + search(14) + out("two")).code, 0) << text("err");
+  double writes = 0;
+  for (const Json& step : lines("two/timing.jsonl")) {
+    EXPECT_GT(step["reduce_seconds"], 0) << step;
+    EXPECT_GE(step["reduce_wait_seconds"], 0) << step;
+    EXPECT_LT(step["reduce_wait_seconds"], step["step_seconds"]) << step;
+    writes += step.value("checkpoint_write_seconds", 0.0);
+  }
+  EXPECT_GT(writes, 0) << "the second waits for the first";
+}
+
 TEST_F(ResumeTest, KilledAtAnyMoment) {
   ASSERT_EQ(run(search(200) + out("whole")).code, 0) << text("err");
   const std::string again = search(200) + out("part") + "--resume auto ";
