@@ -111,6 +111,7 @@ void CheckpointWriter::rotate(std::int64_t step) const {
     if (&all[i] != best) doomed.push_back(all[i].folder);
   }
   for (const std::string& folder : doomed) remove_checkpoint(folder);
+  remove_leftovers(root_);  // of a save that failed where nothing could be removed, either
 }
 
 void CheckpointWriter::warn(const std::string& sentence) {

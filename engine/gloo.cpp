@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -129,6 +130,8 @@ void Gloo::Parts::start_heartbeat(::gloo::rendezvous::Store& store, const std::s
 }
 
 void Gloo::Parts::connect() {
+  // Gloo writes to its connections with writev: to one whose peer was killed, that is a signal.
+  std::signal(SIGPIPE, SIG_IGN);
   const std::string token = meet({setting.folder, setting.rank, setting.size, setting.timeout});
   guarded([&] {
     ::gloo::rendezvous::FileStore store(setting.folder + "/" + token);

@@ -4,6 +4,7 @@
 // The ranks meet in files (engine/rendezvous.h) and are watched (engine/heartbeat.h): a peer that
 // is lost ends the process, so messages and sums wait for a slow peer as long as it lives. The
 // machine's address is that of its host name, or of the network interface GLOO_SOCKET_IFNAME.
+// SIGPIPE is ignored from then on: a broken connection must leave the last word to the heartbeat.
 #pragma once
 
 #include <memory>

@@ -105,7 +105,8 @@ struct Heartbeat::Peers {
   void hear(Peer& peer);
   void beat();
   void farewell();
-  [[noreturn]] void lose(const Peer& peer, const std::string& how);
+  bool alone() const;
+  [[noreturn]] void lose(int rank, const std::string& how);
 
   Setting setting;
   double patience, interval;
@@ -189,10 +190,10 @@ void Heartbeat::Peers::watch() {
     }
     // After what has come was read: a rank that was itself stopped for long blames nobody.
     for (const Peer& peer : peers) {
-      if (!peer.finished && seconds_since(peer.heard) > patience) {
-        lose(peer, "silent for " + std::to_string(std::lround(patience)) +
-                       " s (stopped, or cut off from the network)");
-      }
+      if (peer.finished || seconds_since(peer.heard) <= patience) continue;
+      const std::string span = " for " + std::to_string(std::lround(patience)) + " s (";
+      if (alone()) lose(0, "it has heard of no other rank" + span + "cut off from the network)");
+      lose(peer.rank, "silent" + span + "stopped, or cut off from the network)");
     }
   }
 }
@@ -204,7 +205,7 @@ void Heartbeat::Peers::hear(Peer& peer) {
   if (bytes <= 0) {
     // An error that all come to: this rank says it, too, and ends with its code.
     if (pollfd leaving = {wake.get(), POLLIN, 0}; ::poll(&leaving, 1, kSameError) > 0) return;
-    lose(peer, "its process ended (killed, or by an error of its own)");
+    lose(peer.rank, "its process ended (killed, or by an error of its own)");
   }
   peer.heard = Clock::now();
   if (said[bytes - 1] == kFarewell) {
@@ -240,8 +241,19 @@ void Heartbeat::Peers::farewell() {
   }
 }
 
-void Heartbeat::Peers::lose(const Peer& peer, const std::string& how) {
-  const std::string sentence = "rank " + std::to_string(peer.rank) + " of " +
+/// Whether several peers have become silent at once, a beat or two apart.
+bool Heartbeat::Peers::alone() const {
+  int silent = 0;
+  for (const Peer& peer : peers) {
+    if (peer.finished) continue;
+    if (seconds_since(peer.heard) < patience - 2 * interval) return false;
+    ++silent;
+  }
+  return silent > 1;
+}
+
+void Heartbeat::Peers::lose(int rank, const std::string& how) {
+  const std::string sentence = "rank " + std::to_string(rank) + " of " +
                                std::to_string(setting.size) + " is lost: " + how +
                                "; look at its messages, then start the run again";
   if (setting.rank == 0) {

@@ -29,7 +29,6 @@ class Nccl final : public Comm {
   void broadcast(void* data, std::size_t bytes, int from) override;
   void start_sum(float* data, std::size_t count) override;
   void finish_sums() override;
-  /// Of the host, which waits for nothing: 0. What the GPU waits shows in a profile.
 
   static bool built_in();
   /// Error(Exit::usage) where it is not, which says how to get it.

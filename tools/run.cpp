@@ -188,6 +188,12 @@ void Run::save(engine::Snapshot&& snapshot) {
   say_warnings();
 }
 
+void Run::wait_for_save() const {
+  if (!files_) return;
+  files_->checkpoints.wait();
+  say_warnings();
+}
+
 void Run::say_warnings() const {
   for (const std::string& warning : files_->checkpoints.take_warnings()) {
     spdlog::warn("{}", warning);
@@ -214,8 +220,6 @@ Exit Run::finish(const std::string& result) {
   if (files_) {
     files_->metrics->sync();
     files_->timing->sync();
-    files_->checkpoints.wait();
-    say_warnings();
   }
   if (skips_.count() > 0) spdlog::warn("{} images could not be decoded", skips_.count());
   const double whole = in_seconds(last_ - start_), stalls = seconds().stalls;

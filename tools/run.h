@@ -61,15 +61,18 @@ class Run {
   }
   enum class Checkpoint : unsigned char { if_due, last };
   /// After each step, and after the last one of this call: where it is time for it, a checkpoint of
-  /// `work`, a Searcher or a Trainer, whose weights the ranks compare first.
+  /// `work`, a Searcher or a Trainer, whose weights the ranks compare first. The last one is on the
+  /// disk on return: a run that has left its results and no checkpoint could not be gone on with.
   template <class Work>
   void checkpoint(Checkpoint when, Work& work) {
-    if (when == Checkpoint::if_due ? done_ % every_ != 0 : done_ == saved_) return;
-    const auto begin = Clock::now();
-    search::check_replicas(*comm_, work.network().params(), done_);
-    if (files_) save(work.snapshot());
-    saved_ = done_;
-    checkpoints_ += std::chrono::duration<double>(Clock::now() - begin).count();
+    if (when == Checkpoint::if_due ? done_ % every_ == 0 : done_ != saved_) {
+      const auto begin = Clock::now();
+      search::check_replicas(*comm_, work.network().params(), done_);
+      if (files_) save(work.snapshot());
+      saved_ = done_;
+      checkpoints_ += std::chrono::duration<double>(Clock::now() - begin).count();
+    }
+    if (when == Checkpoint::last) wait_for_save();
   }
 
   /// Whether this rank writes files.
@@ -99,6 +102,7 @@ class Run {
   Seconds seconds() const;
   engine::Json timing(double step_seconds, double images, const Seconds& now) const;
   void save(engine::Snapshot&& snapshot);
+  void wait_for_save() const;
   void say_warnings() const;
 
   RunFolder folder_;

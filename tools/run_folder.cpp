@@ -11,13 +11,19 @@
 namespace tunas::tools {
 namespace {
 
-constexpr const char* kFiles[] = {"config.json",
-                                  "log.txt",
-                                  "metrics.jsonl",
-                                  "timing.jsonl",
-                                  "arch.json",
-                                  "weights.safetensors",
-                                  "weights_last.safetensors"};
+/// In the order in which they are removed: to the last the folder is known as a run's.
+constexpr const char* kFiles[] = {"log.txt",    "metrics.jsonl",       "timing.jsonl",
+                                  "arch.json",  "weights.safetensors", "weights_last.safetensors",
+                                  "config.json"};
+
+/// What lies in a run's folder before its configuration does: other ranks may be waiting there
+/// (engine/rendezvous.h), or the run was killed at its very start.
+bool precedes_run(const std::filesystem::path& path) {
+  const std::filesystem::path name = path.filename();
+  std::error_code error;
+  return name == "rendezvous" || name == "lock" || name == "config.json.part" ||
+         (name == "checkpoints" && std::filesystem::is_empty(path, error));
+}
 
 [[noreturn]] void fail_system(const std::string& path, const char* what, const std::error_code& e) {
   fail(Exit::data, path, ": cannot be ", what, " (", e.message(), "); choose another --out");
@@ -41,10 +47,8 @@ RunFolder::RunFolder(std::string path, Existing existing) : path_(std::move(path
   }
   require(std::filesystem::is_directory(status), path_,
           ": is there already and is no folder; choose another --out");
-  // Other ranks of this run may be waiting there already (engine/rendezvous.h); a lock is no run.
   for (const auto& entry : std::filesystem::directory_iterator(path_, error)) {
-    const std::filesystem::path name = entry.path().filename();
-    empty_ = empty_ && (name == "rendezvous" || name == "lock");
+    empty_ = empty_ && precedes_run(entry.path());
   }
   if (error) fail_system(path_, "read", error);
   require(empty_ || existing != Existing::refuse, path_,

@@ -95,6 +95,13 @@ TEST_F(CheckpointWriterTest, OnlyCheckpointsAreTouched) {
       << testing::PrintToString(left);
 }
 
+TEST_F(CheckpointWriterTest, TheNextSaveRemovesWhatAFailedOneLeft) {
+  CheckpointWriter writer(root_);
+  std::filesystem::create_directories(root_ + "/step-000000001.part");
+  save(writer, 2);
+  EXPECT_EQ(names(), std::vector<std::string>{"step-000000002"});
+}
+
 TEST_F(CheckpointWriterTest, GoingBackRemovesWhatIsLater) {
   CheckpointWriter writer(root_, 5);
   for (const int step : {1, 2, 3, 4}) save(writer, step);

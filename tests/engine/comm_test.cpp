@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstring>
 
 #include "engine/gloo.h"
@@ -247,6 +248,16 @@ TEST_F(CommTest, RankZeroThatDoesNotComeIsNamed) {
   EXPECT_NE(processes.said(0).find("rank 0 of 2"), std::string::npos) << processes.said(0);
 }
 
+TEST_F(CommTest, ABrokenConnectionIsNoSignal) {
+  Processes processes(2, [&](int rank) {
+    Gloo comm(setting(rank, 2));
+    int ends[2];
+    require(::pipe(ends) == 0 && ::close(ends[0]) == 0, "no pipe");
+    require(::write(ends[1], "x", 1) < 0 && errno == EPIPE, "a pipe without a reader was written");
+  });
+  expect_all_well(processes, 2);
+}
+
 /// Three ranks of which `lost` gets a signal while all wait for a sum that it never gives; the
 /// others end with 5 and name it.
 class LossTest : public CommTest {
@@ -287,6 +298,23 @@ TEST_F(LossTest, AKilledPeerIsNamed) { expect_named(2, SIGKILL); }
 TEST_F(LossTest, AKilledRankZeroIsNamed) { expect_named(0, SIGKILL); }
 TEST_F(LossTest, AStoppedPeerIsNamed) { expect_named(1, SIGSTOP); }
 TEST_F(LossTest, AStoppedRankZeroIsNamed) { expect_named(0, SIGSTOP); }
+
+TEST_F(LossTest, RankZeroThatHearsNobodyNamesItself) {
+  Processes processes(3, [&](int rank) {
+    Gloo comm(setting(rank, 3, Sums::fast, kTimeout));
+    if (rank != 0) {
+      write_file(file("here-" + std::to_string(rank)), "");
+      while (true) ::pause();
+    }
+    float one = 1;
+    comm.start_sum(&one, 1);
+    comm.finish_sums();
+  });
+  for (const char* rank : {"here-1", "here-2"}) await(file(rank));
+  for (const int rank : {1, 2}) processes.signal(rank, SIGSTOP);
+  EXPECT_EQ(processes.code(0, 20), 5);
+  EXPECT_EQ(processes.said(0).rfind("error: rank 0 of 3 is lost", 0), 0u) << processes.said(0);
+}
 
 TEST_F(LossTest, APeersOwnErrorKeepsItsCode) {
   for (int failing : {0, 1}) {

@@ -108,7 +108,9 @@ TEST_F(ResumeTest, KilledAtAnyMoment) {
     // Every third one while it begins, the others after steps enough for a checkpoint.
     if (i % 3 != 0)
       wait_for_lines("part/metrics.jsonl", std::min(200L, done + 7 + random.v[1] % 40));
-    std::this_thread::sleep_for(std::chrono::milliseconds(random.v[0] % 30));
+    // Ever longer: lines of the run that was killed are there until this one cuts them off.
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(random.v[0] % static_cast<unsigned>(30 + 5 * kills)));
     ::kill(running, SIGKILL);
     const int code = wait(running);
     if (code == 0) break;
@@ -144,6 +146,13 @@ TEST_F(ResumeTest, FromACheckpointIntoAnotherFolder) {
   expect_refusal(search(20) + out("b") + from, 2, {path("b"), "another run"});
   expect_refusal(search(20) + out("c") + "--resume " + path("none"), 3, {path("none")});
   EXPECT_FALSE(fs::exists(path("c")));
+}
+
+TEST_F(ResumeTest, ResultsComeAfterTheLastCheckpoint) {
+  // A kill between them must leave what --resume auto can go on from.
+  ASSERT_EQ(run(search(5) + out("a")).code, 0) << text("err");
+  EXPECT_GE(fs::last_write_time(path("a/weights.safetensors")),
+            fs::last_write_time(path("a/checkpoints")));
 }
 
 TEST_F(ResumeTest, RefusesWhatWouldNotBeTheSameRun) {

@@ -55,6 +55,24 @@ TEST_F(RunFolderTest, ALockIsNoRunToResume) {
   EXPECT_THROW(RunFolder(path("a"), Existing::resume), Error);
 }
 
+TEST_F(RunFolderTest, ARunKilledAtItsVeryStartIsNone) {
+  fs::create_directories(path("a/checkpoints"));
+  engine::write_file(path("a/lock"), "1");
+  engine::write_file(path("a/config.json.part"), "{");
+  EXPECT_TRUE(RunFolder(path("a"), Existing::resume).empty());
+  EXPECT_NO_THROW(RunFolder(path("a"), Existing::refuse));
+  fs::create_directories(path("a/checkpoints/step-000000001"));
+  EXPECT_THROW(RunFolder(path("a"), Existing::resume), Error);
+}
+
+TEST_F(RunFolderTest, IsKnownAsARunsUntilItIsCleared) {
+  fs::create_directories(path("a/weights_last.safetensors/x"));  // cannot be removed
+  for (const char* name : {"a/config.json", "a/arch.json"}) engine::write_file(path(name), "{}");
+  EXPECT_THROW(RunFolder(path("a"), Existing::overwrite).clear(), Error);
+  EXPECT_FALSE(fs::exists(path("a/arch.json")));
+  EXPECT_FALSE(RunFolder(path("a"), Existing::resume).empty());
+}
+
 TEST_F(RunFolderTest, RefusesWhatIsThere) {
   fs::create_directories(path("a"));
   engine::write_file(path("a/config.json"), "{}");
