@@ -7,6 +7,8 @@ A rank computes its shards one after the other; the sum over ranks runs in bucke
   shown     = what of the sums ends after backward, and `steals` of the rest: what a hidden sum takes of computation
   other     = update, gathers of outcomes, the host's own
 
+The maximum is over draws from the times it is given: with more ranks than these it is their largest, which is too small.
+
 A bucket starts when backward has passed its first layer and the bucket before is done. Its sum moves 2*(R-1)/R of its
 bytes out of each rank and adds (R-1)/R of them, in so many messages one after the other:
 

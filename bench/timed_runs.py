@@ -2,8 +2,10 @@
 import contextlib
 import json
 import os
+import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -26,6 +28,7 @@ def lines(path):
 def timed(commands, steps):
     """Runs all `commands` at the same time, each with an --out of its own, until every one has done `steps` steps, and
     hands out these folders. The runs are killed then, so that none is alone at the end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: no run outlives this program
     with tempfile.TemporaryDirectory() as scratch:
         folders = [os.path.join(scratch, str(i)) for i in range(len(commands))]
         errors = [open(folder + ".err", "w+", encoding="utf-8") for folder in folders]
