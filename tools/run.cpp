@@ -109,8 +109,7 @@ Run::Run(const RunFolder& folder, const Config& config, const Steps& steps, engi
   for (const std::string& warning : start.warnings) spdlog::warn("{}", warning);
   if (start.checkpoint) {
     saved_ = done_;
-    start_ -= std::chrono::duration_cast<Clock::duration>(
-        std::chrono::duration<double>(start.checkpoint->lines().at(kSeconds).get<double>()));
+    earlier_ = start.checkpoint->lines().at(kSeconds).get<double>();
     spdlog::info("goes on after step {} of {}, from {}", done_, steps_, start.checkpoint->folder());
   }
   if (comm.size() > 1) spdlog::info("{} ranks", comm.size());
@@ -156,7 +155,7 @@ Run::Seconds Run::seconds() const {
 
 engine::Json Run::timing(double step_seconds, double images, const Seconds& now) const {
   engine::Json line = {{"step", done_},
-                       {kSeconds, in_seconds(last_ - start_)},
+                       {kSeconds, earlier_ + in_seconds(last_ - start_)},
                        {"step_seconds", step_seconds},
                        {"images_per_second", images / step_seconds},
                        {"stall_seconds", now.stalls - before_.stalls}};
@@ -180,7 +179,7 @@ void Run::save(engine::Snapshot&& snapshot) {
   snapshot.config = config_;
   snapshot.lines = {{kMetrics, files_->metrics->bytes()},
                     {kTiming, files_->timing->bytes()},
-                    {kSeconds, in_seconds(Clock::now() - start_)}};
+                    {kSeconds, earlier_ + in_seconds(Clock::now() - start_)}};
   snapshot.sync_first = {folder_.file(kMetrics), folder_.file(kTiming)};
   if (scored_ > 0) snapshot.score = scores_ / scored_;
   scores_ = scored_ = 0;

@@ -115,8 +115,9 @@ class Run {
   SkipLog skips_;
   std::int64_t done_ = 0, steps_, every_, saved_ = -1;
   double checkpoints_ = 0, scores_ = 0;
-  Seconds before_;  // at the end of the step before
-  int scored_ = 0;  // steps since the last checkpoint
+  double earlier_ = 0;  // seconds of the run before this call
+  Seconds before_;      // at the end of the step before
+  int scored_ = 0;      // steps since the last checkpoint
   Stop stop_ = Stop::none;
   Clock::time_point start_, last_;
 };
