@@ -184,6 +184,8 @@ std::optional<Checkpoint> newest_checkpoint(const std::string& root,
     try {
       newest.emplace(at->second);
     } catch (const Error& error) {
+      if (error.code() != Exit::data)
+        throw;  // of another version: whole, and not to be passed over
       damaged.push_back(error.what());
     }
   }

@@ -74,7 +74,8 @@ void write_checkpoint(const std::string& root, const Snapshot& snapshot);
 /// A checkpoint whose every byte was held to its sum.
 class Checkpoint {
  public:
-  /// Error(Exit::data) naming the file that is damaged, missing or of another version.
+  /// Error(Exit::data) naming the file that is damaged or missing, Error(Exit::usage) where it is
+  /// of another version.
   explicit Checkpoint(std::string folder);
 
   const std::string& folder() const { return folder_; }
@@ -94,6 +95,7 @@ class Checkpoint {
 /// The folders of the checkpoints in `root` by step, whatever their state; none where it is absent.
 std::map<std::int64_t, std::string> list_checkpoints(const std::string& root);
 /// The newest that is whole. Appends one sentence to `warnings` for each newer one that is not.
+/// Error(Exit::usage) where that is of another version.
 std::optional<Checkpoint> newest_checkpoint(const std::string& root,
                                             std::vector<std::string>& warnings);
 

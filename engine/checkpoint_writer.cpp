@@ -26,8 +26,8 @@ std::vector<Ranked> ranked(const std::string& root, std::int64_t step,
     if (at->first > step) continue;
     try {
       all.push_back({at->second, read_manifest(at->second).score});
-    } catch (const Error&) {
-      damaged.push_back(at->second);
+    } catch (const Error& error) {
+      if (error.code() == Exit::data) damaged.push_back(at->second);  // else of another version
     }
   }
   return all;
@@ -91,6 +91,7 @@ void CheckpointWriter::write(const Snapshot& snapshot) {
     write_checkpoint(root_, snapshot);
     consequence = " (the checkpoint of step " + std::to_string(snapshot.step) +
                   " is there, and the run goes on)";
+    saved_ = snapshot.step;
     rotate(snapshot.step);
     last_failure_.clear();
   } catch (const Error& error) {

@@ -29,6 +29,8 @@ class CheckpointWriter {
   void save(Snapshot&& snapshot);
   /// Returns when all that was saved is on the disk, or has become a warning.
   void wait();
+  /// The step of the last save that is on the disk, after wait(); -1: there was none.
+  std::int64_t saved() const { return saved_; }
   /// One sentence for each failure since the last call.
   std::vector<std::string> take_warnings();
   /// Seconds that the thread has worked on saves which have ended, successful or not.
@@ -45,6 +47,7 @@ class CheckpointWriter {
 
   std::string root_;
   int keep_;
+  std::int64_t saved_ = -1;   // the thread's own, as is
   std::string last_failure_;  // without its numbers; empty after a success. The thread's own
   std::mutex mutex_;          // of warnings_ and seconds_
   std::vector<std::string> warnings_;

@@ -4,8 +4,8 @@
 //
 // Sums run beside what the caller computes meanwhile, in the order they were started. A fixed sum
 // adds in one binary tree over the ranks, ((r0+r1)+(r2+r3))+..., so that the top of the tree over
-// the shards of a step (engine/param.h) is the same wherever it is cut into ranks; a fast one adds
-// in whatever order is fastest. A rank sends and receives 2*(R-1)/R*n floats for either.
+// the shards of a step (engine/gradients.h) is the same wherever it is cut into ranks; a fast one
+// adds in whatever order is fastest. A rank sends and receives 2*(R-1)/R*n floats for either.
 //
 // A peer that is lost ends every other rank with Exit::communication and a sentence that names it
 // (engine/heartbeat.h).

@@ -33,7 +33,7 @@ constexpr double kOthersWaitLonger = 1.5;
 /// For the verdict to be seen on another machine, and for a farewell to be read.
 constexpr double kVerdictDelay = 3, kFarewellDelay = 2;
 /// Between the ends of ranks that all come to the same error.
-constexpr int kSameError = 500;  // ms
+constexpr int kSameError = 1000;  // ms
 
 double seconds_since(Clock::time_point then) { return Seconds(Clock::now() - then).count(); }
 

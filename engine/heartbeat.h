@@ -2,7 +2,7 @@
 // step or a slow loader is no loss. Each rank beats with rank 0 and rank 0 with each.
 //
 // Rank 0 alone decides who is lost: a rank whose connection closes without a farewell (it was
-// killed, or ended by an error), half a second later, since this rank may come to the same error
+// killed, or ended by an error), a second later, since this rank may come to the same error
 // and say so itself; after `timeout` seconds one that is silent (stopped, or cut off), and itself
 // where several are silent at once. It leaves the sentence in the folder of the run's rendezvous
 // before it ends, and the others, whose time-out is longer, find it there when their connection to

@@ -31,7 +31,7 @@ Json to_json(const Manifest& manifest) {
 Manifest from_json(const Json& root, const std::string& path) {
   const int version = root.at("version").get<int>();
   if (version != kVersion) {
-    fail(Exit::data, path, ": is of version ", version, ", but this program reads version ",
+    fail(Exit::usage, path, ": is of version ", version, ", but this program reads version ",
          kVersion, "; continue with the program that wrote it");
   }
   Manifest manifest;

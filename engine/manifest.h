@@ -33,7 +33,7 @@ struct Manifest {
 
 /// Writes it into `folder`, complete or not at all. Error(Exit::data) where that fails.
 void write_manifest(const std::string& folder, const Manifest& manifest);
-/// Error(Exit::data) naming the file: missing, damaged, of another version.
+/// Error(Exit::data) naming the file: missing or damaged; Error(Exit::usage): of another version.
 Manifest read_manifest(const std::string& folder);
 
 }  // namespace tunas::engine

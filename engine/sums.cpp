@@ -16,8 +16,8 @@ struct Halves {
 };
 
 Halves halves(std::span<float> range, bool upper) {
-  const std::span<float> low = range.first(range.size() / 2);
-  const std::span<float> high = range.subspan(range.size() / 2);
+  const std::size_t middle = range.size() / 2 / kSumAlign * kSumAlign;
+  const std::span<float> low = range.first(middle), high = range.subspan(middle);
   return upper ? Halves{high, low} : Halves{low, high};
 }
 

@@ -36,8 +36,11 @@ class Link {
   virtual void add(float* a, std::span<const float> b) = 0;
 };
 
+/// Floats: what a fixed sum adds begins at multiples of it where `data` does, as a GPU needs to
+/// read four at once.
+inline constexpr std::size_t kSumAlign = 4;
 /// Floats of scratch memory that a sum of `count` floats needs.
-inline std::size_t sum_scratch(std::size_t count) { return count / 2 + 1; }
+inline std::size_t sum_scratch(std::size_t count) { return count / 2 + kSumAlign; }
 
 /// Error(Exit::usage) where `ranks` cannot add in this way.
 void check_ranks(Sums sums, int ranks);

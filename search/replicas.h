@@ -9,7 +9,8 @@
 
 namespace tunas::search {
 
-/// Compares XXH64 of each parameter and of what the optimizer knows of it over the ranks of `comm`,
+/// Compares XXH64 of each parameter and of what the optimizer knows of it (not what follows from
+/// them: shadow and moving averages) over the ranks of `comm`,
 /// which all call this at the same `step`; it waits for the device. Error(Exit::numeric) on every
 /// rank, naming the first parameter that is not the same everywhere and the ranks that differ from
 /// the majority.

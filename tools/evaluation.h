@@ -35,7 +35,7 @@ struct Scores {
 };
 
 /// The ranks of `comm` share out the batches; all get the scores of all, which are the same for any
-/// number of ranks. Ends early when one of them is interrupted().
+/// number of ranks. A rank that is interrupted() ends early, and then none has whole scores.
 Scores evaluate(search::Trainer& trainer, const ImageSet& images, const Evaluation& options,
                 const engine::Device& device, engine::Comm& comm = engine::solo());
 

@@ -150,14 +150,21 @@ class Attempt {
 };
 
 /// `command` again, to go on from where its run was lost.
-Words resumed(const Words& command) {
+Words resumed(const Words& command, const Call& call) {
   Words words = command;
   std::erase(words, "--overwrite");
-  const bool said = std::any_of(words.begin(), words.end(), [](const std::string& word) {
-    return word == "--resume" || word.starts_with("--resume=");
-  });
-  if (!said) words.insert(words.end(), {"--resume", "auto"});
+  ::unsetenv("TUNAS_OVERWRITE");
+  if (!call.flags.contains("resume")) words.insert(words.end(), {"--resume", "auto"});
   return words;
+}
+
+/// A restart goes on from the newest checkpoint, so that a run cannot begin at a certain one, too.
+void check_restarts(const Call& call, long restarts) {
+  const auto resume = call.flags.find("resume");
+  require(restarts == 0 || resume == call.flags.end() || resume->second == "auto",
+          "--max-restarts goes on from the newest checkpoint of --out, not from ",
+          resume == call.flags.end() ? "" : resume->second,
+          "; start without --max-restarts, or with --resume auto");
 }
 
 Exit start(const Config& config, const Words& command) {
@@ -173,9 +180,10 @@ Exit start(const Config& config, const Words& command) {
   const HeldSignals signals;
   const int ranks = static_cast<int>(config.integer("ranks"));
   const long restarts = config.integer("max-restarts");
+  check_restarts(call, restarts);
   int told = 0;
   for (long attempt = 0;; ++attempt) {
-    Attempt running(attempt == 0 ? command : resumed(command), ranks, signals);
+    Attempt running(attempt == 0 ? command : resumed(command, call), ranks, signals);
     const std::optional<Failure> failure = running.wait(told);
     if (!failure) return Exit::ok;
     const bool again = failure->lost && told == 0 && attempt < restarts;

@@ -72,14 +72,12 @@ Start find_start(const Config& config, const RunFolder& folder, engine::Comm& co
   if (!config.has("resume")) return start;
   std::string chosen;
   if (comm.rank() == 0) {
-    if (!folder.empty()) start.lock = std::make_unique<engine::FolderLock>(folder.path());
     chosen = choose(config, folder, start.warnings);
   }
   chosen = told(comm, chosen);
   if (chosen.empty()) return start;
   start.checkpoint.emplace(chosen);
-  const std::filesystem::path at = std::filesystem::absolute(chosen + "/").parent_path();
-  start.from = at.parent_path().parent_path().string();
+  start.from = std::filesystem::canonical(chosen).parent_path().parent_path().string();
   require(folder.empty() || start.in(folder), folder.path(), ": holds another run than ", chosen,
           "; choose a new --out");
   if (const auto differs = config.first_difference(start.checkpoint->config())) {

@@ -1,14 +1,12 @@
 // Where a run begins: at its first step, or at a checkpoint (--resume).
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/checkpoint.h"
 #include "engine/comm.h"
-#include "engine/folder_lock.h"
 #include "tools/config.h"
 #include "tools/run_folder.h"
 
@@ -21,7 +19,6 @@ struct Start {
   std::optional<engine::Checkpoint> checkpoint;  // none: at the first step
   std::string from;                              // the run folder that it lies in
   std::vector<std::string> warnings;             // of checkpoints that are damaged
-  std::unique_ptr<engine::FolderLock> lock;      // of a run that is there already; rank 0 has it
 
   /// Whether the checkpoint is one of the run in `folder`.
   bool in(const RunFolder& folder) const;
@@ -30,8 +27,8 @@ struct Start {
 
 /// What --resume says: `auto` is the newest checkpoint of the run in `folder` that is whole, or
 /// none where no run is there. To be called by all ranks, when `config` is settled.
-/// Error(Exit::usage) where another run is at work there, or the checkpoint's settings are others,
-/// naming one; Error(Exit::data) where there are checkpoints, but none is whole.
+/// Error(Exit::usage) where the checkpoint's settings are others, naming one; Error(Exit::data)
+/// where there are checkpoints, but none is whole.
 Start find_start(const Config& config, const RunFolder& folder, engine::Comm& comm);
 
 }  // namespace tunas::tools

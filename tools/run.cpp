@@ -20,15 +20,26 @@ namespace {
 constexpr const char* kMetrics = "metrics.jsonl";
 constexpr const char* kTiming = "timing.jsonl";
 constexpr const char* kSeconds = "seconds";
+// Of the steps since the last checkpoint that was due.
+constexpr const char* kScores = "sum_of_scores";
+constexpr const char* kScored = "steps_with_score";
 
 template <class Span>
 double in_seconds(Span span) {
   return std::chrono::duration<double>(span).count();
 }
 
-std::unique_ptr<engine::FolderLock> locked(const RunFolder& folder, Start& start) {
+void copy_file(const std::string& from, const std::string& to) {
+  engine::NewFile file(to);
+  engine::read_pieces(from,
+                      [&](std::string_view piece) { file.write(piece.data(), piece.size()); });
+  file.commit();
+}
+
+RunFolder& taken(RunFolder& folder) {
   folder.create();
-  return start.lock ? std::move(start.lock) : std::make_unique<engine::FolderLock>(folder.path());
+  folder.lock();
+  return folder;
 }
 
 /// New, or cut back to what was there at the checkpoint, in this folder or in that of the run that
@@ -40,7 +51,7 @@ void open_lines(std::optional<JsonLines>& lines, const RunFolder& folder, const 
     lines.emplace(path);
     return;
   }
-  if (!start.in(folder)) engine::write_file(path, engine::read_file(start.from + "/" + name));
+  if (!start.in(folder)) copy_file(start.from + "/" + name, path);
   lines.emplace(path, start.checkpoint->lines().at(name).get<std::int64_t>());
 }
 
@@ -48,9 +59,8 @@ void open_lines(std::optional<JsonLines>& lines, const RunFolder& folder, const 
 
 struct Run::Files {
   /// Takes the folder for this run alone; a new run's then holds nothing but its configuration.
-  Files(const RunFolder& folder, const Config& config, Start& start)
-      : lock(locked(folder, start)),
-        checkpoints(folder.file("checkpoints"), static_cast<int>(config.integer("keep"))) {
+  Files(RunFolder& folder, const Config& config, const Start& start)
+      : checkpoints(taken(folder).file("checkpoints"), static_cast<int>(config.integer("keep"))) {
     const bool goes_on = start.checkpoint && start.in(folder);
     checkpoints.remove_after(goes_on ? start.step()
                                      : -1);  // first: no other run may go on from one
@@ -62,7 +72,6 @@ struct Run::Files {
     open_lines(timing, folder, start, kTiming);
   }
 
-  std::unique_ptr<engine::FolderLock> lock;
   engine::CheckpointWriter checkpoints;
   std::optional<JsonLines> metrics, timing;
 };
@@ -86,9 +95,12 @@ RunFolder open_run_folder(const Config& config) {
   require(!overwrite || !resume, config.from("overwrite"), " and ", config.from("resume"),
           " exclude each other; leave one out");
   // A checkpoint named by hand may lie in another run's folder: then --out is a new one.
-  return RunFolder(config.text("out"), overwrite ? RunFolder::Existing::overwrite
+  RunFolder folder(config.text("out"), overwrite ? RunFolder::Existing::overwrite
                                        : resume  ? RunFolder::Existing::resume
                                                  : RunFolder::Existing::refuse);
+  // Before ranks meet there, which would disturb those of a run that is at work.
+  if (!folder.empty() && ranks().rank == 0) folder.lock();
+  return folder;
 }
 
 Run::Run(const RunFolder& folder, const Config& config, const Steps& steps, engine::Comm& comm,
@@ -96,7 +108,7 @@ Run::Run(const RunFolder& folder, const Config& config, const Steps& steps, engi
     : folder_(folder),
       comm_(&comm),
       config_(config.json()),
-      files_(comm.rank() == 0 ? std::make_unique<Files>(folder, config, start) : nullptr),
+      files_(comm.rank() == 0 ? std::make_unique<Files>(folder_, config, start) : nullptr),
       terminal_(files_ ? open_log(folder.file("log.txt"),
                                   start.checkpoint ? LogFile::append : LogFile::create)
                        : open_quiet_log(comm.rank())),
@@ -108,8 +120,11 @@ Run::Run(const RunFolder& folder, const Config& config, const Steps& steps, engi
       last_(start_) {
   for (const std::string& warning : start.warnings) spdlog::warn("{}", warning);
   if (start.checkpoint) {
-    saved_ = done_;
-    earlier_ = start.checkpoint->lines().at(kSeconds).get<double>();
+    saved_ = resumed_ = done_;
+    const engine::Json& lines = start.checkpoint->lines();
+    earlier_ = lines.at(kSeconds).get<double>();
+    scores_ = lines.at(kScores).get<double>();
+    scored_ = lines.at(kScored).get<int>();
     spdlog::info("goes on after step {} of {}, from {}", done_, steps_, start.checkpoint->folder());
   }
   if (comm.size() > 1) spdlog::info("{} ranks", comm.size());
@@ -175,22 +190,24 @@ void Run::metrics(const engine::Json& line) {
   if (files_) files_->metrics->write(line);
 }
 
-void Run::save(engine::Snapshot&& snapshot) {
+void Run::save(Checkpoint when, engine::Snapshot&& snapshot) {
+  if (scored_ > 0) snapshot.score = scores_ / scored_;
+  if (when == Checkpoint::if_due) scores_ = scored_ = 0;
   snapshot.config = config_;
   snapshot.lines = {{kMetrics, files_->metrics->bytes()},
                     {kTiming, files_->timing->bytes()},
-                    {kSeconds, earlier_ + in_seconds(Clock::now() - start_)}};
+                    {kSeconds, earlier_ + in_seconds(Clock::now() - start_)},
+                    {kScores, scores_},
+                    {kScored, scored_}};
   snapshot.sync_first = {folder_.file(kMetrics), folder_.file(kTiming)};
-  if (scored_ > 0) snapshot.score = scores_ / scored_;
-  scores_ = scored_ = 0;
   files_->checkpoints.save(std::move(snapshot));
   say_warnings();
 }
 
-void Run::wait_for_save() const {
-  if (!files_) return;
+bool Run::on_disk() const {
   files_->checkpoints.wait();
   say_warnings();
+  return std::max(files_->checkpoints.saved(), resumed_) == done_;
 }
 
 void Run::say_warnings() const {

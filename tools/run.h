@@ -5,8 +5,8 @@
 // timing.jsonl  step, seconds (since the start, without pauses between resumed parts),
 //               step_seconds, images_per_second, and of the step's seconds on rank 0
 //                 stall_seconds        waiting for images
-//                 reduce_seconds       with a sum of gradients over ranks under way, several ranks
-//                 reduce_wait_seconds  on CPUs: those of them that were not hidden beside backward
+//                 reduce_seconds       on several CPU ranks: with a sum of gradients under way
+//                 reduce_wait_seconds  those of them that were not hidden beside backward
 //                 checkpoint_seconds   for the checkpoint after the step before, in this thread
 //                 checkpoint_write_seconds  of writing that ended in this step, beside it
 #pragma once
@@ -65,14 +65,21 @@ class Run {
   /// disk on return: a run that has left its results and no checkpoint could not be gone on with.
   template <class Work>
   void checkpoint(Checkpoint when, Work& work) {
-    if (when == Checkpoint::if_due ? done_ % every_ == 0 : done_ != saved_) {
+    const bool last = when == Checkpoint::last;
+    if (last ? done_ != saved_ : done_ % every_ == 0) {
       const auto begin = Clock::now();
       search::check_replicas(*comm_, work.network().params(), done_);
-      if (files_) save(work.snapshot());
       saved_ = done_;
+      if (files_) {
+        on_disk();  // one snapshot in memory at a time
+        save(when, work.snapshot());
+      }
       checkpoints_ += std::chrono::duration<double>(Clock::now() - begin).count();
     }
-    if (when == Checkpoint::last) wait_for_save();
+    if (last && files_ && !on_disk()) {  // what could not be written may be so now
+      save(when, work.snapshot());
+      on_disk();
+    }
   }
 
   /// Whether this rank writes files.
@@ -101,8 +108,9 @@ class Run {
   StepTime record(double images, double score, const engine::Json& line);
   Seconds seconds() const;
   engine::Json timing(double step_seconds, double images, const Seconds& now) const;
-  void save(engine::Snapshot&& snapshot);
-  void wait_for_save() const;
+  void save(Checkpoint when, engine::Snapshot&& snapshot);
+  /// Waits for what is being written; whether the checkpoint of the last step is there then.
+  bool on_disk() const;
   void say_warnings() const;
 
   RunFolder folder_;
@@ -113,7 +121,7 @@ class Run {
   Progress progress_;
   Loaders loaders_;
   SkipLog skips_;
-  std::int64_t done_ = 0, steps_, every_, saved_ = -1;
+  std::int64_t done_ = 0, steps_, every_, saved_ = -1, resumed_ = -1;
   double checkpoints_ = 0, scores_ = 0;
   double earlier_ = 0;  // seconds of the run before this call
   Seconds before_;      // at the end of the step before

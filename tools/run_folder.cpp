@@ -66,6 +66,10 @@ void RunFolder::create() const {
   if (error) fail_system(path_, "created", error);
 }
 
+void RunFolder::lock() {
+  if (!lock_) lock_ = std::make_shared<engine::FolderLock>(path_);
+}
+
 void RunFolder::clear() const {
   std::error_code error;
   for (const char* name : kFiles) {

@@ -11,7 +11,10 @@
 //   rendezvous/          of a run of several ranks: how they found each other
 #pragma once
 
+#include <memory>
 #include <string>
+
+#include "engine/folder_lock.h"
 
 namespace tunas::tools {
 
@@ -25,6 +28,8 @@ class RunFolder {
 
   /// Makes the folder where it is not there. Error(Exit::data) where the system refuses.
   void create() const;
+  /// This process alone works in the folder from now on; again: as before. Error as FolderLock.
+  void lock();
   /// Of a run that was there before, removes the files listed above and no others; checkpoints and
   /// the lock are their owners' matter. Error as create().
   void clear() const;
@@ -38,6 +43,7 @@ class RunFolder {
  private:
   std::string path_;
   bool empty_ = true;
+  std::shared_ptr<engine::FolderLock> lock_;
 };
 
 }  // namespace tunas::tools

@@ -105,7 +105,10 @@ class HeldOut {
     }
     std::int64_t said = 0;  // tenths
     const auto progress = [&](std::int64_t done) {
-      if (interrupted()) fail(Exit::interrupted, "interrupted while held-out images were decoded");
+      if (interrupted()) {
+        fail(stop_asked() == Stop::preempted ? Exit::preempted : Exit::interrupted,
+             "asked to stop while held-out images were decoded; nothing has been computed yet");
+      }
       if (10 * done / images.size() == said) return;
       said = 10 * done / images.size();
       spdlog::info("{} of {} held-out images decoded", done, images.size());

@@ -29,11 +29,11 @@ class CheckpointTest : public CheckpointFolder {
   std::string folder(std::int64_t step) const { return list_checkpoints(root_).at(step); }
 
   /// The sentence with which the checkpoint in `folder` is refused; empty where it is whole.
-  static std::string refusal(const std::string& folder) {
+  static std::string refusal(const std::string& folder, Exit code = Exit::data) {
     try {
       const Checkpoint checkpoint(folder);
     } catch (const Error& error) {
-      EXPECT_EQ(error.code(), Exit::data) << error.what();
+      EXPECT_EQ(error.code(), code) << error.what();
       return error.what();
     }
     return "";
@@ -187,18 +187,20 @@ TEST_F(CheckpointTest, FilesThatAreMissingShortOrLongAreSeen) {
 TEST_F(CheckpointTest, AnotherVersionAndAnotherFormAreRefused) {
   write_checkpoint(root_, snapshot_of(3));
   const std::string path = folder(3) + "/" + kManifest, whole = read_file(path);
-  const auto forge = [&](const std::string& body) {
+  const auto forge = [&](const std::string& body, Exit code = Exit::data) {
     Hash hash;
     hash.add(body.data(), body.size());
     overwrite(path, body + ",\n \"xxh64\": \"" + hash.digits() + "\"\n}\n");
-    return refusal(folder(3));
+    return refusal(folder(3), code);
   };
   std::string body = whole.substr(0, whole.rfind(",\n \"xxh64\""));
   EXPECT_EQ(forge(body), "");
   EXPECT_EQ(read_file(path), whole);
   body.replace(body.find("\"version\": 1"), 12, "\"version\": 2");
-  EXPECT_NE(forge(body).find("is of version 2, but this program reads version 1"),
+  EXPECT_NE(forge(body, Exit::usage).find("is of version 2, but this program reads version 1"),
             std::string::npos);
+  std::vector<std::string> warnings;
+  EXPECT_THROW(newest_checkpoint(root_, warnings), Error) << "it is whole: no older one instead";
   EXPECT_NE(forge("{\"version\": 1").find("is no manifest"), std::string::npos);
   EXPECT_NE(forge("{\"version\": [").find("is no manifest"), std::string::npos);
   EXPECT_NE(forge("").find("is no manifest"), std::string::npos);

@@ -67,6 +67,38 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * 4) == 0);
 }
 
+/// One rank of many, whose peers send what lies in its scratch; notes where additions begin.
+class LoneLink final : public Link {
+ public:
+  LoneLink(int rank, int size, const float* data) : rank_(rank), size_(size), data_(data) {}
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  void exchange(const Exchange&) override {}
+  void add(float* a, std::span<const float> b) override {
+    EXPECT_EQ((a - data_) % static_cast<std::ptrdiff_t>(kSumAlign), 0) << rank_ << " of " << size_;
+    added_ += b.size();
+  }
+  std::size_t added() const { return added_; }
+
+ private:
+  int rank_, size_;
+  const float* data_;
+  std::size_t added_ = 0;
+};
+
+TEST(Sums, FixedOnesAddWhereAGpuMayReadFourFloats) {
+  for (const std::size_t count : {16u, 48u, 1'000'016u}) {
+    std::vector<float> data(count), scratch(sum_scratch(count));
+    for (const int ranks : {2, 8, 16, 64}) {
+      for (int rank = 0; rank < ranks; ++rank) {
+        LoneLink link(rank, ranks, data.data());
+        sum(Sums::fixed, link, data, scratch.data());
+        EXPECT_LT(link.added(), count + kSumAlign * 6);
+      }
+    }
+  }
+}
+
 TEST(Sums, SharesThatCannotBeNameThoseThatCan) {
   const struct {
     Sums sums;

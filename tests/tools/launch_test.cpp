@@ -63,6 +63,8 @@ TEST_F(LaunchTest, MistakesAreSaidOnce) {
   expect_refusal("launch -n 0 -- space list", 2, {"0"});
   expect_refusal("launch -n 2 -- spce list", 2, {"'space list'"});
   expect_refusal("launch -n 2 -- space list --jsn", 2, {"--jsn", "--json"});
+  expect_refusal("launch -n 2 --max-restarts 1 -- search --resume a/checkpoints/b", 2,
+                 {"--max-restarts", "a/checkpoints/b", "--resume auto"});
   expect_refusal("launch -n 2 -- launch -n 2 -- space list", 2, {"no other tunas launch"});
 }
 

@@ -40,6 +40,7 @@ class ResumeTest : public RunsTest {
     };
     const engine::Checkpoint x = last(a), y = last(b);
     EXPECT_EQ(x.step(), y.step());
+    EXPECT_EQ(x.score(), y.score());
     for (const char* name :
          {"weights.safetensors", "state.safetensors", "controller.safetensors"}) {
       if (!fs::exists(x.folder() + "/" + name)) continue;  // a training has no controller
