@@ -28,8 +28,8 @@ using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 
 constexpr char kBeat = '.', kFarewell = 'F';
-/// Rank 0 must find a silent rank before the others find rank 0 silent.
-constexpr double kOthersWaitLonger = 1.5;
+/// Of the time-out: rank 0 must find a silent rank before the others find rank 0 silent.
+constexpr double kRankZeroWaits = 2.0 / 3;
 /// For the verdict to be seen on another machine, and for a farewell to be read.
 constexpr double kVerdictDelay = 3, kFarewellDelay = 2;
 /// Between the ends of ranks that all come to the same error.
@@ -94,7 +94,7 @@ struct Heartbeat::Peers {
 
   explicit Peers(const Setting& s)
       : setting(s),
-        patience(s.rank == 0 ? s.timeout : s.timeout * kOthersWaitLonger),
+        patience(s.rank == 0 ? s.timeout * kRankZeroWaits : s.timeout),
         interval(std::min(1.0, s.timeout / 8)),
         wake(::eventfd(0, EFD_CLOEXEC)) {}
 
@@ -296,7 +296,7 @@ Heartbeat::~Heartbeat() {
 }
 
 void Heartbeat::await_verdict() const {
-  std::this_thread::sleep_for(Seconds(peers_->setting.timeout * kOthersWaitLonger + kVerdictDelay));
+  std::this_thread::sleep_for(Seconds(peers_->setting.timeout + kVerdictDelay));
 }
 
 }  // namespace tunas::engine

@@ -2,12 +2,13 @@
 // step or a slow loader is no loss. Each rank beats with rank 0 and rank 0 with each.
 //
 // Rank 0 alone decides who is lost: a rank whose connection closes without a farewell (it was
-// killed, or ended by an error), a second later, since this rank may come to the same error
-// and say so itself; after `timeout` seconds one that is silent (stopped, or cut off), and itself
+// killed, or ended by an error), a second later, since this rank may come to the same error and say
+// so itself; after two thirds of `timeout` one that is silent (stopped, or cut off), and itself
 // where several are silent at once. It leaves the sentence in the folder of the run's rendezvous
-// before it ends, and the others, whose time-out is longer, find it there when their connection to
-// rank 0 breaks. So every rank says the same sentence and ends with Exit::communication; nothing is
-// saved or unwound, since the main thread may wait for a peer that is gone.
+// before it ends, and the others, who wait for the whole time-out, find it there when their
+// connection to rank 0 breaks. So every rank says the same sentence and ends with
+// Exit::communication; nothing is saved or unwound, since the main thread may wait for a peer that
+// is gone.
 #pragma once
 
 #include <sys/socket.h>

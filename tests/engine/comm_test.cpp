@@ -266,7 +266,7 @@ TEST_F(CommTest, FilesOfDeadAttemptsDoNoHarm) {
 
 TEST_F(CommTest, RanksThatDoNotComeAreNamed) {
   Processes processes(2,
-                      [&](int rank) { Gloo comm(setting(rank == 0 ? 0 : 2, 4, Sums::fixed, 1)); });
+                      [&](int rank) { Gloo comm(setting(rank == 0 ? 0 : 2, 4, Sums::fixed, 4)); });
   for (int r = 0; r < 2; ++r) {
     EXPECT_EQ(processes.code(r, 20), 5);
     EXPECT_NE(processes.said(r).find("ranks 1 and 3 of 4 did not come"), std::string::npos)
