@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -54,6 +55,7 @@ class ProgramTest : public testing::Test {
                                 path("out") + " 2>" + path("err");
     const pid_t child = ::fork();
     if (child == 0) {
+      std::signal(SIGINT, SIG_DFL);  // a shell's background jobs are started with it ignored
       ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
       std::_Exit(127);
     }
