@@ -7,14 +7,13 @@
 namespace tunas::tools {
 namespace {
 
-/// The checkpoint to go on from, on rank 0; empty: none.
-std::string choose(const Config& config, const RunFolder& folder,
-                   std::vector<std::string>& warnings) {
-  if (config.text("resume") != "auto") return config.text("resume");
-  if (folder.empty()) return "";
+/// The newest checkpoint of the run in `folder`; none where no run is there.
+std::optional<engine::Checkpoint> newest(const RunFolder& folder,
+                                         std::vector<std::string>& warnings) {
+  if (folder.empty()) return std::nullopt;
   const std::string root = folder.file("checkpoints");
-  const auto newest = engine::newest_checkpoint(root, warnings);
-  if (newest) return newest->folder();
+  std::optional<engine::Checkpoint> found = engine::newest_checkpoint(root, warnings);
+  if (found) return found;
   if (!warnings.empty()) {
     fail(Exit::data, root, ": none of its ", warnings.size(),
          " checkpoints is whole; --overwrite begins anew");
@@ -22,7 +21,7 @@ std::string choose(const Config& config, const RunFolder& folder,
   require(!std::filesystem::exists(folder.file("weights.safetensors")), folder.path(),
           ": the run in it has ended and left no checkpoint to go on from; choose another --out, "
           "or --overwrite to replace it");
-  return "";
+  return std::nullopt;
 }
 
 /// What rank 0 says, on all ranks.
@@ -70,13 +69,13 @@ std::vector<Option> checkpoint_options() {
 Start find_start(const Config& config, const RunFolder& folder, engine::Comm& comm) {
   Start start;
   if (!config.has("resume")) return start;
-  std::string chosen;
-  if (comm.rank() == 0) {
-    chosen = choose(config, folder, start.warnings);
+  std::string chosen = config.text("resume");
+  if (chosen == "auto") {  // rank 0 chooses for all
+    if (comm.rank() == 0) start.checkpoint = newest(folder, start.warnings);
+    chosen = told(comm, start.checkpoint ? start.checkpoint->folder() : "");
+    if (chosen.empty()) return start;
   }
-  chosen = told(comm, chosen);
-  if (chosen.empty()) return start;
-  start.checkpoint.emplace(chosen);
+  if (!start.checkpoint) start.checkpoint.emplace(chosen);
   start.from = std::filesystem::canonical(chosen).parent_path().parent_path().string();
   require(folder.empty() || start.in(folder), folder.path(), ": holds another run than ", chosen,
           "; choose a new --out");

@@ -62,8 +62,8 @@ struct Run::Files {
   Files(RunFolder& folder, const Config& config, const Start& start)
       : checkpoints(taken(folder).file("checkpoints"), static_cast<int>(config.integer("keep"))) {
     const bool goes_on = start.checkpoint && start.in(folder);
-    checkpoints.remove_after(goes_on ? start.step()
-                                     : -1);  // first: no other run may go on from one
+    // First: whatever happens next, no other run goes on from one of them.
+    checkpoints.remove_after(goes_on ? start.step() : -1);
     if (!goes_on) {
       folder.clear();
       engine::write_file(folder.file("config.json"), config.json().dump(2) + "\n");

@@ -7,8 +7,8 @@
 #
 #   tests/faults/lost.sh [--short]   --short: one rank each, a shorter time-out
 #
-# In time: rank 0 finds a silent rank after the time-out, the others a silent rank 0 after one and a
-# half of it and, where rank 0 leaves no verdict, the wait for one (engine/heartbeat.cpp).
+# In time: rank 0 finds a silent rank after two thirds of the time-out, the others a silent rank 0
+# after all of it and, where rank 0 leaves no verdict, the wait for one (engine/heartbeat.cpp).
 # shellcheck source=tests/faults/runs.sh
 . "$(dirname "$0")/runs.sh"
 timeout=3 ranks=(0 1 3)
@@ -90,7 +90,7 @@ lose() {
     stopped)
       begin together || return 1
       kill -STOP "${pids[lost]}"
-      if [ "$lost" -eq 0 ]; then limit=$((limit * 3 / 2 + verdict_wait)); fi
+      if [ "$lost" -eq 0 ]; then limit=$((limit + verdict_wait)); fi
       left_with 5 "$limit" "$lost" "${others[@]}" || return 1
       worst=$took
       kill -CONT "${pids[lost]}"

@@ -63,16 +63,22 @@ std::string bytes_of(const Network& network) {
   return bytes;
 }
 
-/// What a search leaves: weights, logits and the reports of its steps.
-std::string searched(Comm& comm) {
-  const CostModel cost = CostModel::macs(space(), kResolution);
+/// Warm-ups are the caller's.
+SearchConfig search_config() {
   SearchConfig config;
   config.network = network_config();
   config.steps = kSteps;
   config.learning_rate = 0.01;
   config.controller_rate = 0.1;
-  config.delay = config.op_warmup = config.filter_warmup = 0.34;
   config.reward.target = 2e5;
+  return config;
+}
+
+/// What a search leaves: weights, logits and the reports of its steps.
+std::string searched(Comm& comm) {
+  const CostModel cost = CostModel::macs(space(), kResolution);
+  SearchConfig config = search_config();
+  config.delay = config.op_warmup = config.filter_warmup = 0.34;
   engine::Device own = engine::Device::cpu(1);
   Searcher searcher(own, space(), cost, config, comm);
   Batches train(kBatch, 0), held_out(2 * kBatch, 100);
@@ -118,13 +124,8 @@ std::string trained(Comm& comm) {
 /// it.
 std::string searched_past_a_skip(Comm& comm) {
   const CostModel cost = CostModel::macs(space(), kResolution);
-  SearchConfig config;
-  config.network = network_config();
-  config.steps = kSteps;
-  config.learning_rate = 0.01;
-  config.controller_rate = 0.1;
+  SearchConfig config = search_config();
   config.rate_warmup = config.delay = config.op_warmup = config.filter_warmup = 0;
-  config.reward.target = 2e5;
   engine::Device own = engine::Device::cpu(1);
   Searcher searcher(own, space(), cost, config, comm);
   Batches train(kBatch, 0), held_out(2 * kBatch, 100);
