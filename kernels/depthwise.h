@@ -22,6 +22,7 @@ struct DepthwiseForward {
   int top = 0, left = 0;  // zero pixels before the first row and column
   Moments moments;
   Tensor y;
+  Expansion expansion = {};  // of x, whose y then has a shape and no data
 };
 
 struct DepthwiseBackward {
@@ -32,7 +33,8 @@ struct DepthwiseBackward {
   int top = 0, left = 0;
   float decay = 0;
   SourceGrad dx;
-  Filter dw;  // data null: not wanted
+  Filter dw;                 // data null: not wanted
+  Expansion expansion = {};  // of x, whose y then has a shape and no data
 };
 
 Cost cost(const DepthwiseForward& args);

@@ -4,6 +4,9 @@
 //   out = sum_t weight[t] * act_t(scale_t*y_t + shift_t)
 //   backward of one term: dz = weight*dout*act'(z), with the sums of source.h
 //
+// A term whose convolution can take a deferred gradient (source.h) needs no dz of its own, only its
+// sums, which mix_sums leaves for all terms in one pass over dout and their y.
+//
 // Floor: every term and out once; backward reads dout and y (y only if act or sums need it),
 // writes dz.
 #pragma once
@@ -28,22 +31,44 @@ struct MixBackward {
   SourceGrad dx;
 };
 
+/// S1 and S2 of dz = weight*dout*act'(z) for every term.
+struct MixSums {
+  struct Term {
+    float weight = 1;
+    Source x;                        // normalised
+    Write how = Write::overwrite;    // of the sums
+    const float* mean = nullptr;     // [c]
+    const float* inv_std = nullptr;  // [c]
+    float* sum_dz = nullptr;         // [c]
+    float* sum_dz_xhat = nullptr;    // [c]
+  };
+  Tensor dout;
+  int terms = 0;
+  Term term[MixForward::kMaxTerms];
+};
+
 Cost cost(const MixForward& args);
 Cost cost(const MixBackward& args);
+Cost cost(const MixSums& args);
 namespace cpu {
 void mix(CpuContext& context, const MixForward& args);
 void mix_backward(CpuContext& context, const MixBackward& args);
+void mix_sums(CpuContext& context, const MixSums& args);
 }  // namespace cpu
 namespace cuda {
 // A thread's constants serve few rows in a test; its sums of eight channels meet in banks.
 inline constexpr Slack kMixSlack{1.15, 0.15, 1.3, 2.6};
 void mix(CudaContext& context, const MixForward& args);
 void mix_backward(CudaContext& context, const MixBackward& args);
+void mix_sums(CudaContext& context, const MixSums& args);
 }  // namespace cuda
 
 inline void mix(Stream stream, const MixForward& args) { on<cpu::mix, cuda::mix>(stream, args); }
 inline void mix_backward(Stream stream, const MixBackward& args) {
   on<cpu::mix_backward, cuda::mix_backward>(stream, args);
+}
+inline void mix_sums(Stream stream, const MixSums& args) {
+  on<cpu::mix_sums, cuda::mix_sums>(stream, args);
 }
 
 }  // namespace tunas::kernels

@@ -11,6 +11,12 @@
 // On CUDA x, w and dz are of one type, bf16 or f32; y of bf16 operands may be f32 (the logits,
 // which bf16 would round before the softmax), while their dz is bf16 again.
 //
+// An output that is not stored (Expansion of source.h) has a forward pass that leaves its moments
+// and a backward pass in which y = w*u is replaced by what it is, with K = sum_r u[r]*u[r]^T:
+//
+//   du[r] = dz[r]*(diag(ca)*w) + u[r]*(w^T*diag(cb)*w) + cc^T*w
+//   dw    = diag(ca)*sum_r dz[r]^T*u[r] + diag(cb)*w*K + cc*sum_r u[r]^T      (+ decay*w)
+//
 // Floor: forward rows*(in + out) elements; backward reads dz, y, x and writes dx: 2*(in + out).
 // Sums over rows: chunks of rows that depend on the shape only, added in order.
 #pragma once
@@ -25,7 +31,7 @@ struct PointwiseForward {
   Filter w;
   const float* bias = nullptr;
   Moments moments;
-  Tensor y;
+  Tensor y;  // data null, shape given: only its moments are wanted (no bias then)
 };
 
 struct PointwiseBackward {

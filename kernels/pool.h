@@ -5,6 +5,11 @@
 //
 // `partial` is what a gated reader left (SourceGrad::dgate): du*gate. It may be dx.dz itself; the
 // result then overwrites it in place. Without it, dx.how is honoured.
+// Where x is a convolution's output, backward needs no pass over it: spread.h does it with the
+// slope sums that forward leaves,
+//
+//   slope_sums[0][n,c] = sum over h,w of act'(z);   slope_sums[1][n,c] = sum of act'(z)*(y - mean)
+//
 // Floor: x once; backward x, partial and dz once.
 #pragma once
 
@@ -14,8 +19,10 @@
 namespace tunas::kernels {
 
 struct PoolForward {
-  Source x;  // its gate is ignored
-  Tensor y;  // [n][1][1][c]
+  Source x;                     // its gate is ignored
+  Tensor y;                     // [n][1][1][c]
+  const float* mean = nullptr;  // [c] of the normalisation of x
+  float* slope_sums = nullptr;  // [2][n][c]; null: not wanted
 };
 
 struct PoolBackward {

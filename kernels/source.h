@@ -32,18 +32,46 @@ struct SourceGrad {
   const float* inv_std = nullptr;  // [c]
   float* sum_dz = nullptr;         // [c] S1
   float* sum_dz_xhat = nullptr;    // [c] S2
-  /// [n][c], gated sources only: sum over pixels of du*a, overwritten. dz then receives du*gate,
-  /// the gradient of a *without* act'(z), and no sums; pool_backward finishes it.
+  /// Gated sources only: [n][c], sum over pixels of du*a, overwritten. dz then receives
+  /// da = du*gate, the gradient of a *without* act'(z), and not the sums over the batch, which
+  /// need what comes back through the gate as well (spread.h), but, where `slope_sums` is given
+  /// (mean then is, too), those of each image.
   float* dgate = nullptr;
+  /// [2][n][c]: sums over pixels of da*act'(z) and of da*act'(z)*(y - mean), overwritten.
+  float* slope_sums = nullptr;
+};
+
+/// The part of a gradient that its reader left to the convolution: what lies in Incoming::dz is the
+/// gradient da of an activated value, perhaps of a sum that it was a term of, and
+///
+///   dz = (weight*da + spread[n,c]) * act'(scale[c]*y + shift[c])
+///
+/// so that neither a sum nor a mean over the image writes a gradient that only repeats another one.
+struct Deferred {
+  float weight = 1;
+  const float* spread = nullptr;  // [n][c]; null: 0
+  const float* scale = nullptr;   // [c]; null: nothing is deferred, and nothing else here is read
+  const float* shift = nullptr;
+  Act act = Act::none;
 };
 
 /// Gradient that reaches a raw output: dy = ca*dz + cb*y + cc, or dz itself where ca is null.
 struct Incoming {
-  Tensor dz;
-  Tensor y;  // raw output; unused where ca is null
+  Tensor dz;  // data null, shape given: 0, where `deferred` has a spread
+  /// Raw output; unused where ca is null. Data null where ca is not: the output was not stored
+  /// (pointwise_backward alone takes that, and makes what it needs of y from its source).
+  Tensor y;
   const float* ca = nullptr;
   const float* cb = nullptr;
   const float* cc = nullptr;
+  Deferred deferred = {};
+};
+
+/// A pointwise convolution without bias whose output is never stored: who reads it makes it again
+/// from x, which has few channels, in a tile.   y[r,e] = sum_i w[e,i] * u[r,i]
+struct Expansion {
+  Source x;  // ungated
+  Filter w;  // data null: there is no expansion
 };
 
 /// Per-channel mean and biased variance over n*h*w of a raw output, from (mean, M2) pairs of tiles
