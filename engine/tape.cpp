@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "kernels/error.h"
+#include "kernels/mix.h"
 
 namespace tunas::engine {
 namespace {
@@ -25,6 +26,7 @@ void Tape::reset(Pass pass) {
   arena_->reset();
   nodes_.clear();
   entries_.clear();
+  shared_.clear();
   chunk_ = offset_ = 0;
 }
 
@@ -46,14 +48,73 @@ Var Tape::logits(int n, int c) {
   return make({nullptr, DType::f32, n, 1, 1, c}, Gradient::wanted, type_);
 }
 
+Var Tape::unstored(int n, int h, int w, int c) {
+  nodes_.push_back({{nullptr, type_, n, h, w, c},
+                    {},
+                    Gradient::wanted,
+                    type_,
+                    static_cast<int>(entries_.size())});
+  return {mark() - 1};
+}
+
+Tensor Tape::store(Var v) {
+  Tensor& value = nodes_[static_cast<std::size_t>(v.id)].value;
+  value.data = arena_->alloc(value.bytes());
+  return value;
+}
+
+const Tape::Deferral& Tape::defer(Var v, const Deferral& left) {
+  return nodes_[static_cast<std::size_t>(v.id)].deferral.emplace(left);
+}
+
+Tensor Tape::gradient_floats(int n, int h, int w, int c) {
+  Tensor floats{nullptr, DType::f32, n, h, w, c};
+  floats.data = arena_->alloc(floats.bytes());
+  return floats;
+}
+
 Tape::Slot Tape::grad_slot(Var v) {
   Node& node = nodes_[static_cast<std::size_t>(v.id)];
   if (node.gradient == Gradient::none) return {};
-  if (node.grad) return {node.grad, Write::accumulate};
-  node.grad = node.value;
-  node.grad.type = node.grad_type;
-  node.grad.data = arena_->alloc(node.grad.bytes());
-  return {node.grad, Write::overwrite};
+  const Shared* others = shared(node.grad);
+  if (node.grad && !others) return {node.grad, Write::accumulate};
+  Tensor grad = node.value;
+  grad.type = node.grad_type;
+  grad.data = arena_->alloc(grad.bytes());
+  if (others) {
+    kernels::MixForward copy{1, {1}, {{node.grad}}, grad};
+    kernels::mix(stream_, copy);
+    disown(node.grad);
+  }
+  node.grad = grad;
+  return {grad, others ? Write::accumulate : Write::overwrite};
+}
+
+void Tape::share_grad(Var to, Var from) {
+  const Tensor& grad = nodes_[static_cast<std::size_t>(from.id)].grad;
+  nodes_[static_cast<std::size_t>(to.id)].grad = grad;
+  if (Shared* others = shared(grad)) {
+    ++others->owners;
+  } else {
+    shared_.push_back({grad.data, 2});
+  }
+}
+
+Tape::Shared* Tape::shared(const Tensor& grad) {
+  const auto at = std::find_if(shared_.begin(), shared_.end(),
+                               [&grad](const Shared& s) { return s.data == grad.data; });
+  return at == shared_.end() ? nullptr : &*at;
+}
+
+/// Memory goes back to the arena with its last owner.
+void Tape::disown(Tensor& grad) {
+  if (!grad) return;
+  if (Shared* others = shared(grad)) {
+    if (--others->owners == 1) shared_.erase(shared_.begin() + (others - shared_.data()));
+  } else {
+    arena_->free(grad.data, grad.bytes());
+  }
+  grad.data = nullptr;
 }
 
 void* Tape::place(std::size_t bytes, std::size_t align) {
@@ -70,8 +131,12 @@ void* Tape::place(std::size_t bytes, std::size_t align) {
 
 void Tape::drop(Node& node) {
   if (node.value) arena_->free(node.value.data, node.value.bytes());
-  if (node.grad) arena_->free(node.grad.data, node.grad.bytes());
-  node.value.data = node.grad.data = nullptr;
+  disown(node.grad);
+  if (node.deferral && node.deferral->spread) {
+    arena_->free(node.deferral->spread.data, node.deferral->spread.bytes());
+  }
+  node.value.data = nullptr;
+  node.deferral.reset();
 }
 
 void Tape::backward() {

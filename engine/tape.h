@@ -10,6 +10,7 @@
 #include <initializer_list>
 #include <memory>
 #include <new>
+#include <optional>
 #include <type_traits>
 #include <vector>
 
@@ -50,6 +51,10 @@ class Tape {
   Var activation(int n, int h, int w, int c, Gradient gradient = Gradient::wanted);
   /// A new tensor that is float on every device (statistics, gates).
   Var floats(int n, int h, int w, int c, Gradient gradient = Gradient::none);
+  /// An activation of this shape that takes no memory before store() does: its readers may do
+  /// without it.
+  Var unstored(int n, int h, int w, int c);
+  Tensor store(Var v);
   /// Floats whose gradient has the type of activations: bf16 would round them before the softmax.
   Var logits(int n, int c);
 
@@ -61,6 +66,29 @@ class Tape {
     Write how = Write::overwrite;
   };
   Slot grad_slot(Var v);
+  /// The gradient of `to`, of which there is none yet, is that of `from`: the same memory, until
+  /// somebody adds to it while the other is still to be read.
+  void share_grad(Var to, Var from);
+
+  /// Counts who reads v, in forward.
+  void read(Var v) { ++nodes_[static_cast<std::size_t>(v.id)].readers; }
+  int readers(Var v) const { return nodes_[static_cast<std::size_t>(v.id)].readers; }
+
+  /// What a reader leaves of a gradient for the convolution that made v to finish on load
+  /// (kernels::Deferred). `spread` belongs to v from then on.
+  struct Deferral {
+    float weight = 1;
+    Act act = Act::none;
+    Tensor spread = {};  // [n][1][1][c] floats; empty: none
+  };
+  const Deferral& defer(Var v, const Deferral& left);
+  const Deferral* deferral(Var v) const {  // null: none
+    const std::optional<Deferral>& left = nodes_[static_cast<std::size_t>(v.id)].deferral;
+    return left ? &*left : nullptr;
+  }
+  /// Floats that a gradient needs beside itself, in backward; for defer() to take.
+  Tensor gradient_floats(int n, int h, int w, int c);
+  bool has_grad(Var v) const { return grad(v) || deferral(v); }
 
   /// Records `closure(Tape&)`, which may capture trivially destructible values only.
   template <class Closure>
@@ -104,6 +132,8 @@ class Tape {
     Gradient gradient = Gradient::none;
     DType grad_type = DType::f32;
     int born = 0;  // entries on the tape when it was made
+    std::optional<Deferral> deferral = {};
+    int readers = 0;
   };
   struct Entry {
     void (*run)(void* closure, Tape& tape);
@@ -113,6 +143,13 @@ class Tape {
   void* place(std::size_t bytes, std::size_t align);
   Var make(Tensor shape, Gradient gradient, DType grad_type);
   void drop(Node& node);
+  /// How many nodes own the memory of a gradient that is shared; null: it has one owner.
+  struct Shared {
+    const void* data;
+    int owners;
+  };
+  Shared* shared(const Tensor& grad);
+  void disown(Tensor& grad);
 
   Stream stream_;
   Arena* arena_;
@@ -123,6 +160,7 @@ class Tape {
   const char* layer_ = "";
   std::vector<Node> nodes_;
   std::vector<Entry> entries_;
+  std::vector<Shared> shared_;
   std::vector<std::unique_ptr<char[]>> chunks_;  // closures; kept between passes
   std::size_t chunk_ = 0, offset_ = 0;
 };

@@ -8,7 +8,7 @@
 #include "engine/file.h"
 #include "engine/median.h"
 #include "engine/range.h"
-#include "search/fusion_floor.h"
+#include "search/ledger.h"
 #include "search/network.h"
 #include "search/random_search.h"
 #include "tools/data_sets.h"
@@ -133,9 +133,9 @@ void measure(engine::Device& device, const Subject& what, Step step, engine::Pro
   if (interrupted()) return;
   report.seconds = engine::median(alone);
   report.watched = mean(watched);
-  const search::FusionFloor floor = search::fusion_floor(report.plan);
+  const search::Moved floor = search::fusion_floor(report.plan);
   const double trained = step == Step::eval ? 0 : report.images;
-  report.fused = static_cast<double>(size_of(device.activation_type())) *
+  report.floor = static_cast<double>(size_of(device.activation_type())) *
                  ((report.images + report.scored) * floor.forward + trained * floor.backward);
 }
 
@@ -144,11 +144,25 @@ engine::By rows_of(const Config& config) {
   return by == "kernel" ? engine::By::kernel : by == "layer" ? engine::By::layer : engine::By::both;
 }
 
+/// What a training pass moves by the declarations alone: no device is opened, nothing runs.
+Exit print_ledger(const Config& config, const Subject& what, ProfileReport report) {
+  const bool halves = config.has("precision") ? config.text("precision") == "bf16"
+                                              : config.text("device") == "cuda";
+  report.type = halves ? "bf16" : "f32";
+  report.ledger =
+      search::ledger(what.space, what.arch, halves ? DType::bf16 : DType::f32, report.images);
+  const std::string text =
+      config.flag("json") ? report.json_ledger().dump(2) + "\n" : report.ledger_text();
+  std::fputs(text.c_str(), stdout);
+  return Exit::ok;
+}
+
 Exit run(const Config& given) {
   Config config = given;
   const Step step = step_of(config);
   const Subject what = subject(config, step);
   ProfileReport report = report_on(config, what, step);
+  if (config.flag("ledger")) return print_ledger(config, what, std::move(report));
   std::optional<engine::NewFile> trace;  // a place where it cannot be is an error at once
   if (config.has("trace")) trace.emplace(config.text("trace"));
 
@@ -160,6 +174,7 @@ Exit run(const Config& given) {
   report.profile = &profile;
   report.device = device.name();
   report.type = device.activation_type() == DType::bf16 ? "bf16" : "f32";
+  report.ledger = search::ledger(what.space, what.arch, device.activation_type(), report.images);
   report.copy = engine::copy_bandwidth(device);
   catch_interrupt();
   measure(device, what, step, profile, report);
@@ -220,6 +235,10 @@ Verb profile_verb() {
                   .fallback = "kernel",
                   .help = "rows of the table; --json has all three",
                   .choices = {"kernel", "layer", "both"}},
+                 {.name = "ledger",
+                  .type = Type::flag,
+                  .help = "run nothing; print the bytes that each layer of a training pass moves "
+                          "an image: every operation by itself, as fused here, and at least"},
                  {.name = "trace",
                   .unit = "FILE",
                   .help = "also write the calls as a trace for chrome://tracing",

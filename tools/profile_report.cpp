@@ -102,6 +102,14 @@ std::string name_of(const ProfileReport& report, const Share& share, By by) {
   return what.empty() ? layer : fmt::format("{:<18} {}", layer, what);
 }
 
+std::string ledger_line(const search::LedgerRow& r, const std::string& name) {
+  return fmt::format(
+      "{:>9.2f}{:>9.2f}{:>9.2f}{:>10.2f}{:>9.2f}{:>9.2f}{:>10.2f}{:>9.2f}{:>9.2f}  {}\n",
+      1e-6 * r.composed.forward, 1e-6 * r.fused.forward, 1e-6 * r.floor.forward,
+      1e-6 * r.composed.backward, 1e-6 * r.fused.backward, 1e-6 * r.floor.backward,
+      1e-6 * r.composed.sum(), 1e-6 * r.fused.sum(), 1e-6 * r.floor.sum(), name);
+}
+
 std::string table(const ProfileReport& report, By by) {
   const char* heads[] = {"pass, kernel", "layer", "pass, layer, kernel"};
   std::string text =
@@ -142,9 +150,24 @@ Json or_null(const std::string& text) { return text.empty() ? Json() : Json(text
 
 }  // namespace
 
+std::string ProfileReport::ledger_text() const {
+  std::string text = fmt::format(
+      "{:>27}{:>28}{:>28}\n{:>9}{:>9}{:>9}{:>10}{:>9}{:>9}{:>10}{:>9}{:>9}  a training pass, MB an "
+      "image, {}\n",
+      "forward", "backward", "both", "composed", "fused", "floor", "composed", "fused", "floor",
+      "composed", "fused", "floor", type);
+  for (const search::LedgerRow& row : ledger) {
+    const std::string what = describe(plan, row.layer);
+    text += ledger_line(row, what.empty() ? row.layer : fmt::format("{:<18} {}", row.layer, what));
+  }
+  const search::LedgerRow all = search::total(ledger);
+  return text + ledger_line(all, fmt::format("total; fused is {:.2f} times the floor",
+                                             all.fused.sum() / all.floor.sum()));
+}
+
 std::string ProfileReport::text(By by) const {
   const Row all = total(*this);
-  const double bound = fused / copy;
+  const double bound = floor / copy;
   std::string text = fmt::format("{}, {}, {} images", network, pass, images);
   if (scored > 0) text += fmt::format(" and {} validated", scored);
   text += fmt::format(" at {} pixels, {} on {}, kernels {}\n", resolution, type, device, kernels);
@@ -152,6 +175,7 @@ std::string ProfileReport::text(By by) const {
   text += fmt::format("times are means over {} steps, from {}{}\n\n", steps, profile->clock(),
                       profile->refusal().empty() ? "" : " (" + profile->refusal() + ")");
   text += table(*this, by) + "\n";
+  if (by == By::layer) text += ledger_text() + "\n";
   text += fmt::format("step         {:.2f} ms, {:.1f} images/s ({:.2f} ms while watched)\n",
                       1e3 * seconds, images / seconds, 1e3 * watched);
   text += fmt::format("copy         {:.1f} GB/s\n", 1e-9 * copy);
@@ -163,9 +187,24 @@ std::string ProfileReport::text(By by) const {
       "images/s\n             this step declares {:.2f} times the bytes (weights included) and "
       "takes {:.1f} times the "
       "time\n",
-      1e-6 * fused, 1e-6 * fused / images, 1e3 * bound, images / bound, all.bytes / fused,
+      1e-6 * floor, 1e-6 * floor / images, 1e3 * bound, images / bound, all.bytes / floor,
       seconds / bound);
   return text;
+}
+
+Json ProfileReport::json_ledger() const {
+  const auto moved = [](const search::Moved& bytes) {
+    return Json{{"forward", bytes.forward}, {"backward", bytes.backward}};
+  };
+  Json all = Json::array();
+  for (const search::LedgerRow& row : ledger) {
+    all.push_back({{"layer", row.layer},
+                   {"what", describe(plan, row.layer)},
+                   {"composed", moved(row.composed)},
+                   {"fused", moved(row.fused)},
+                   {"floor", moved(row.floor)}});
+  }
+  return all;
 }
 
 Json ProfileReport::json() const {
@@ -195,11 +234,12 @@ Json ProfileReport::json() const {
           {"bytes", all.bytes},
           {"flops", all.flops},
           {"of_copy", all.bytes / seconds / copy},
-          {"fusion_bytes", fused},
-          {"times_fusion", seconds / (fused / copy)},
+          {"fusion_bytes", floor},
+          {"times_fusion", seconds / (floor / copy)},
           {"by_kernel", json_rows(*this, By::kernel)},
           {"by_layer", json_rows(*this, By::layer)},
-          {"by_call", json_rows(*this, By::both)}};
+          {"by_call", json_rows(*this, By::both)},
+          {"ledger", json_ledger()}};
 }
 
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "engine/profile.h"
-#include "search/arch.h"
+#include "search/ledger.h"
 
 namespace tunas::tools {
 
@@ -17,14 +17,17 @@ struct ProfileReport {
   int resolution = 0, steps = 0;
   std::string device, type, kernels;  // "2 threads"; "f32"; of --kernels
   search::Plan plan;
-  double copy = 0;     // bytes a second
-  double seconds = 0;  // a step, unwatched: the median
-  double watched = 0;  // a step, watched: the mean
-  double fused = 0;    // bytes a step at the full-fusion floor
+  double copy = 0;                        // bytes a second
+  double seconds = 0;                     // a step, unwatched: the median
+  double watched = 0;                     // a step, watched: the mean
+  double floor = 0;                       // bytes a step at the full-fusion floor
+  std::vector<search::LedgerRow> ledger;  // of a training pass
   const engine::Profile* profile = nullptr;
 
   std::string text(engine::By by) const;
+  std::string ledger_text() const;
   nlohmann::ordered_json json() const;
+  nlohmann::ordered_json json_ledger() const;
   std::string trace() const;
 };
 

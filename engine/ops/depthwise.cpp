@@ -10,10 +10,11 @@ Raw depthwise(Tape& tape, const Raw& x, const Depthwise& op) {
   const Axis columns = pad_axis(op.padding, in.w, op.w.k, op.stride);
   Raw y(tape.activation(in.n, rows.out, columns.out, in.c));
   y.act = op.act;
+  y.takes_deferred = true;
   y.norm = norm_rows(tape, in.c);
 
   kernels::DepthwiseForward args;
-  args.x = source(tape, x);
+  args.x = source(tape, x, args.expansion);
   args.w = tape.params().view(op.w, 1, in.c);
   args.stride = op.stride;
   args.top = rows.before;
@@ -24,10 +25,10 @@ Raw depthwise(Tape& tape, const Raw& x, const Depthwise& op) {
   finish_norm(tape, y, op.norm);
 
   tape.push([x, y, op, top = rows.before, left = columns.before](Tape& t) {
-    if (!t.grad(y.y)) return;
+    if (!t.has_grad(y.y)) return;
     kernels::DepthwiseBackward back;
     back.dy = incoming(t, y, op.norm);
-    back.x = source(t, x);
+    back.x = source(t, x, back.expansion);
     back.w = t.params().view(op.w, 1, back.x.y.c);
     back.stride = op.stride;
     back.top = top;

@@ -1,36 +1,72 @@
 #include "engine/ops/mix.h"
 
+#include <array>
+
 #include "kernels/error.h"
 #include "kernels/mix.h"
 
 namespace tunas::engine {
+namespace {
+
+/// Whether the gradient of the sum itself can be that of the term: nothing else is there yet, and
+/// either it is the same or the term's convolution makes what it needs of it.
+bool shares(const Tape& tape, const Term& term) {
+  const Raw& x = term.x;
+  if (tape.has_grad(x.y)) return false;
+  const bool same = term.weight == 1 && x.act == Act::none;
+  return x.norm ? x.takes_deferred && (same || tape.readers(x.y) == 1) : same;
+}
+
+void add_sums(kernels::MixSums& sums, const Tape& tape, const Term& term,
+              const kernels::Source& x) {
+  const kernels::SourceGrad to = norm_sums(tape, term.x);
+  sums.term[sums.terms++] = {term.weight, x,         Write::overwrite, to.mean,
+                             to.inv_std,  to.sum_dz, to.sum_dz_xhat};
+}
+
+void backward(Tape& tape, Var out, std::span<const Term> terms) {
+  if (!tape.grad(out)) return;
+  kernels::MixSums sums;
+  sums.dout = tape.grad(out);
+  for (const Term& term : terms) {
+    if (shares(tape, term)) {
+      if (term.x.norm) {
+        add_sums(sums, tape, term, source(tape, term.x));
+        const bool same = term.weight == 1 && term.x.act == Act::none;
+        if (!same) tape.defer(term.x.y, {term.weight, term.x.act});
+      }
+      tape.share_grad(term.x.y, out);
+      continue;
+    }
+    kernels::MixBackward back;
+    back.dout = sums.dout;
+    back.weight = term.weight;
+    back.x = source(tape, term.x);
+    back.dx = source_grad(tape, term.x);
+    if (back.dx.dz) kernels::mix_backward(tape.stream(), back);
+  }
+  if (sums.terms > 0) kernels::mix_sums(tape.stream(), sums);
+}
+
+}  // namespace
 
 Var mix(Tape& tape, std::span<const Term> terms) {
-  require(!terms.empty() && terms.size() <= kernels::MixForward::kMaxTerms,
-          "mix takes 1 to 4 terms, not ", terms.size());
+  constexpr std::size_t kMost = kernels::MixForward::kMaxTerms;
+  require(!terms.empty() && terms.size() <= kMost, "mix takes 1 to ", kMost, " terms, not ",
+          terms.size());
   const Tensor shape = tape.value(terms[0].x.y);
   const Var out = tape.activation(shape.n, shape.h, shape.w, shape.c);
 
   kernels::MixForward args;
+  std::array<Term, kMost> kept;
   for (const Term& term : terms) {
+    kept[static_cast<std::size_t>(args.terms)] = term;
     args.weight[args.terms] = term.weight;
     args.x[args.terms++] = source(tape, term.x);
   }
   args.out = tape.value(out);
   kernels::mix(tape.stream(), args);
-
-  // One closure a term, in order: the last one to run, the first term's, sees `out` freed after it.
-  for (const Term& term : terms) {
-    tape.push([out, term](Tape& t) {
-      if (!t.grad(out)) return;
-      kernels::MixBackward back;
-      back.dout = t.grad(out);
-      back.weight = term.weight;
-      back.x = source(t, term.x);
-      back.dx = source_grad(t, term.x);
-      if (back.dx.dz) kernels::mix_backward(t.stream(), back);
-    });
-  }
+  tape.push([out, kept, count = terms.size()](Tape& t) { backward(t, out, {kept.data(), count}); });
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include "kernels/norm.h"
 
 #include "engine/ops/raw.h"
+#include "kernels/pointwise.h"
 
 namespace tunas::engine {
 namespace {
@@ -21,32 +22,60 @@ bool uses_running(const Tape& tape, const NormWeight& norm) {
 
 }  // namespace
 
-kernels::Source source(const Tape& tape, const Raw& x) {
+kernels::Source source(Tape& tape, const Raw& x) {
+  kernels::Expansion expansion;
+  kernels::Source s = source(tape, x, expansion);
+  if (!expansion.w) return s;
+  s.y = tape.store(x.y);
+  kernels::pointwise(tape.stream(), {expansion.x, expansion.w, nullptr, {}, s.y});
+  return s;
+}
+
+kernels::Source source(Tape& tape, const Raw& x, kernels::Expansion& expansion) {
   kernels::Source s;
   s.y = tape.value(x.y);
   s.act = x.act;
+  tape.read(x.y);
   if (x.norm) {
     s.scale = row(tape, x.norm, kScale);
     s.shift = row(tape, x.norm, kShift);
   }
   if (x.gate) s.gate = tape.value(x.gate).f32();
+  if (x.expanded && !s.y.data) {
+    Raw of(x.expanded.y);
+    of.act = x.expanded.act;
+    of.norm = x.expanded.norm;
+    expansion.x = source(tape, of);
+    expansion.w = tape.params().view(x.expanded.w, s.y.c, expansion.x.y.c);
+  }
   return s;
 }
 
 kernels::SourceGrad source_grad(Tape& tape, const Raw& x) {
-  kernels::SourceGrad g;
   const Tape::Slot slot = tape.grad_slot(x.y);
-  if (!slot.grad) return g;
+  if (!slot.grad) return {};
+  kernels::SourceGrad g;
+  if (!x.gate) {
+    g = norm_sums(tape, x);
+  } else if (x.slopes) {
+    g.mean = row(tape, x.norm, kMean);
+  }
   g.dz = slot.grad;
   g.how = slot.how;
   if (x.gate) {
     g.dgate = tape.grad_slot(x.gate).grad.f32();
-  } else if (x.norm) {
-    g.mean = row(tape, x.norm, kMean);
-    g.inv_std = row(tape, x.norm, kInvStd);
-    g.sum_dz = row(tape, x.norm, kSumDz);
-    g.sum_dz_xhat = row(tape, x.norm, kSumDzXhat);
+    if (x.slopes) g.slope_sums = tape.grad_slot(x.slopes).grad.f32();
   }
+  return g;
+}
+
+kernels::SourceGrad norm_sums(const Tape& tape, const Raw& x) {
+  kernels::SourceGrad g;
+  if (!x.norm) return g;
+  g.mean = row(tape, x.norm, kMean);
+  g.inv_std = row(tape, x.norm, kInvStd);
+  g.sum_dz = row(tape, x.norm, kSumDz);
+  g.sum_dz_xhat = row(tape, x.norm, kSumDzXhat);
   return g;
 }
 
@@ -103,6 +132,14 @@ kernels::Incoming incoming(Tape& tape, const Raw& y, const NormWeight& norm) {
   in.ca = args.ca;
   in.cb = args.cb;
   in.cc = args.cc;
+  if (const Tape::Deferral* left = tape.deferral(y.y)) {
+    in.deferred = {left->weight, left->spread.f32(), args.scale, row(tape, y.norm, kShift),
+                   left->act};
+    if (!in.dz) {
+      in.dz = in.y;
+      in.dz.data = nullptr;
+    }
+  }
   return in;
 }
 

@@ -3,13 +3,39 @@
 #include "kernels/pointwise.h"
 
 namespace tunas::engine {
+namespace {
+
+/// Whether the depthwise convolution behind an expansion of x should make it again, tile by tile,
+/// instead of reading it: that saves writing `out` channels a pixel and reading them three times,
+/// for reading those of x again, halo included, and multiplying twice more in a training pass.
+/// An expansion is known by its activation: others leave that to a layer of its own.
+bool made_again(const Tensor& in, const Pointwise& op) {
+  // At the bandwidth and rate of an H100 a product of up to 100 channels takes less time than its
+  // bytes; small images are mostly halo. On the CPU: kernels/README.md.
+  const int most = in.type == DType::bf16 ? 48 : 24, least_side = in.type == DType::bf16 ? 28 : 56;
+  return op.norm && !op.bias && op.act != Act::none && op.out > 2 * in.c && in.c <= most &&
+         in.h >= least_side;
+}
+
+Raw output(Tape& tape, const Raw& x, const Pointwise& op) {
+  const Tensor in = tape.value(x.y);
+  const int width = round_up_8(op.out);
+  if (op.output == Pointwise::Output::logits) return tape.logits(in.n, width);
+  if (x.gate || x.expanded || !made_again(in, op)) {
+    return tape.activation(in.n, in.h, in.w, width);
+  }
+  Raw y(tape.unstored(in.n, in.h, in.w, width));
+  y.expanded = {x.y, x.norm, x.act, op.w};
+  return y;
+}
+
+}  // namespace
 
 Raw pointwise(Tape& tape, const Raw& x, const Pointwise& op) {
   const Tensor in = tape.value(x.y);
-  const int width = round_up_8(op.out);
-  Raw y(op.output == Pointwise::Output::logits ? tape.logits(in.n, width)
-                                               : tape.activation(in.n, in.h, in.w, width));
+  Raw y = output(tape, x, op);
   y.act = op.act;
+  y.takes_deferred = true;
   if (op.norm) y.norm = norm_rows(tape, op.out);
 
   kernels::PointwiseForward args;
@@ -18,11 +44,11 @@ Raw pointwise(Tape& tape, const Raw& x, const Pointwise& op) {
   if (op.bias) args.bias = tape.params().data(op.bias);
   args.moments = moments(tape, y.norm, op.norm);
   args.y = tape.value(y.y);
-  kernels::pointwise(tape.stream(), args);
+  if (args.y || args.moments.mean) kernels::pointwise(tape.stream(), args);
   if (op.norm) finish_norm(tape, y, op.norm);
 
   tape.push([x, y, op](Tape& t) {
-    if (!t.grad(y.y)) return;
+    if (!t.has_grad(y.y)) return;
     kernels::PointwiseBackward back;
     back.dy = incoming(t, y, op.norm);
     back.x = source(t, x);

@@ -23,12 +23,12 @@ Var gate(Tape& tape, const Raw& x, Act kind, float off, float on) {
 
 Raw squeeze_excite(Tape& tape, const Raw& x, const SqueezeExcite& op) {
   const int c = tape.value(x.y).c;
-  const Var squeezed = pool(tape, x, PoolRole::finishes);
+  Raw scaled = x;
+  const Var squeezed = squeeze(tape, scaled);
   const Raw hidden =
       pointwise(tape, squeezed, {op.reduce, op.hidden, op.reduce_bias, {}, Act::relu, op.decay});
   const Raw excited =
       pointwise(tape, hidden, {op.expand, c, op.expand_bias, {}, Act::none, op.decay});
-  Raw scaled = x;
   scaled.gate = gate(tape, excited, op.gate, op.off, op.on);
   return scaled;
 }

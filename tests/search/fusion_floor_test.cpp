@@ -6,13 +6,13 @@
 namespace tunas::search {
 namespace {
 
-FusionFloor floor_of(const Space& space, int resolution) {
+Moved floor_of(const Space& space, int resolution) {
   return fusion_floor(resolve(space, Arch::largest(space), resolution));
 }
 
 /// Megabytes an image of a training pass in bf16 at 224 pixels.
 double megabytes(const char* name) {
-  const FusionFloor floor = floor_of(Space::named(name), 224);
+  const Moved floor = floor_of(Space::named(name), 224);
   return 2e-6 * (floor.forward + floor.backward);
 }
 
@@ -35,7 +35,7 @@ TEST(FusionFloor, ByHand) {
   const double wider = 24 * 64, small = 24 * 16, y = 8 * 16, head = 24 * 16, logits = 24 + 10;
   const double convs = (image + x) + (x + wide) + (wide + wide) + (wide + x) + (x + wider) +
                        (wider + small) + (small + y) + (y + head) + logits;
-  const FusionFloor floor = floor_of(space, 16);
+  const Moved floor = floor_of(space, 16);
   EXPECT_EQ(floor.forward, convs + 2 * x + wide);
   EXPECT_EQ(floor.backward, 2 * convs + x);
 }
