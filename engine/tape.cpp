@@ -23,6 +23,7 @@ Tape::Tape(Stream stream, Arena& arena, ParamStore& params, DType type)
 
 void Tape::reset(Pass pass) {
   pass_ = pass;
+  forward_ = true;
   arena_->reset();
   nodes_.clear();
   entries_.clear();
@@ -141,6 +142,7 @@ void Tape::drop(Node& node) {
 
 void Tape::backward() {
   const Range pass(stream_, &Observer::pass, "backward");
+  forward_ = false;
   std::optional<Range> layer;  // one for each run of closures of the same layer
   const char* name = nullptr;
   while (!entries_.empty()) {

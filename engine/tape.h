@@ -70,8 +70,8 @@ class Tape {
   /// somebody adds to it while the other is still to be read.
   void share_grad(Var to, Var from);
 
-  /// Counts who reads v, in forward.
-  void read(Var v) { ++nodes_[static_cast<std::size_t>(v.id)].readers; }
+  /// Counts who reads v in forward; in backward the same readers come again.
+  void read(Var v) { nodes_[static_cast<std::size_t>(v.id)].readers += forward_; }
   int readers(Var v) const { return nodes_[static_cast<std::size_t>(v.id)].readers; }
 
   /// What a reader leaves of a gradient for the convolution that made v to finish on load
@@ -157,6 +157,7 @@ class Tape {
   std::uint32_t* origin_ = nullptr;
   DType type_;
   Pass pass_ = Pass::train;
+  bool forward_ = true;
   const char* layer_ = "";
   std::vector<Node> nodes_;
   std::vector<Entry> entries_;
