@@ -13,15 +13,15 @@ bool made_again(const Tensor& in, const Pointwise& op) {
   // At the bandwidth and rate of an H100 a product of up to 100 channels takes less time than its
   // bytes; small images are mostly halo. On the CPU: kernels/README.md.
   const int most = in.type == DType::bf16 ? 48 : 24, least_side = in.type == DType::bf16 ? 28 : 56;
-  return op.norm && !op.bias && op.act != Act::none && op.out > 2 * in.c && in.c <= most &&
-         in.h >= least_side;
+  return op.act != Act::none && op.out > 2 * in.c && in.c <= most && in.h >= least_side;
 }
 
 Raw output(Tape& tape, const Raw& x, const Pointwise& op) {
   const Tensor in = tape.value(x.y);
   const int width = round_up_8(op.out);
   if (op.output == Pointwise::Output::logits) return tape.logits(in.n, width);
-  if (x.gate || x.expanded || !made_again(in, op)) {
+  const bool can = op.norm && !op.bias && !x.gate && !x.expanded;
+  if (!can || (op.output != Pointwise::Output::unstored && !made_again(in, op))) {
     return tape.activation(in.n, in.h, in.w, width);
   }
   Raw y(tape.unstored(in.n, in.h, in.w, width));

@@ -13,7 +13,9 @@ struct Pointwise {
   NormWeight norm;  // none: no norm
   Act act = Act::none;
   float decay = 0;  // L2, times the mask product of the enclosing decisions
-  enum class Output : unsigned char { activation, logits } output = Output::activation;
+  /// `unstored` is never written while its readers are depthwise convolutions, which make it again;
+  /// an `activation` is where that moves fewer bytes.
+  enum class Output : unsigned char { activation, unstored, logits } output = Output::activation;
 };
 
 Raw pointwise(Tape& tape, const Raw& x, const Pointwise& op);

@@ -139,6 +139,14 @@ Pointwise project(const ConvNorm& layer, int out, Act act) {
   return op;
 }
 
+Depthwise filtered(const ConvNorm& layer) {
+  Depthwise op;
+  op.w = layer.w;
+  op.norm = layer.norm;
+  op.act = Act::hard_swish;
+  return op;
+}
+
 TEST_F(OpsTest, PointwiseOnAPrefix) {
   const Pointwise op = project(ConvNorm::pointwise(at_, 24, kChannels), 16, Act::hard_swish);
   check(16, {}, [op](Tape& tape, const Raw& x) { return pointwise(tape, x, op); });
@@ -204,6 +212,56 @@ TEST_F(OpsTest, MixOfTwoReadersOfOneTensor) {
   check(kChannels, {}, [=](Tape& tape, const Raw& x) {
     const Raw y = pointwise(tape, x, project(layer, kChannels, Act::sigmoid));
     return Raw(mix(tape, std::vector<Term>{{0.5f, y}, {2.0f, x}}));
+  });
+}
+
+TEST_F(OpsTest, AnExpansionThatIsNotStored) {
+  const ConvNorm expand = ConvNorm::pointwise(at_.at("a"), 32, kChannels);
+  const ConvNorm three = ConvNorm::depthwise(at_.at("b"), 3, 24);
+  const ConvNorm five = ConvNorm::depthwise(at_.at("c"), 5, 24);
+  Pointwise first = project(expand, 24, Act::hard_swish);
+  first.decay = kDecay;
+  first.output = Pointwise::Output::unstored;
+  const auto block = [=](Tape& tape, const Raw& x) {
+    const Raw wide = pointwise(tape, x, first);
+    const Raw a = depthwise(tape, wide, filtered(three)), b = depthwise(tape, wide, filtered(five));
+    if (first.output == Pointwise::Output::unstored) {
+      EXPECT_FALSE(tape.value(wide.y)) << "two readers, and both make it themselves";
+    }
+    return Raw(mix(tape, std::vector<Term>{{0.5f, a}, {0.5f, b}}));
+  };
+  check(24, first.w, block);
+}
+
+TEST_F(OpsTest, AnExpansionIsWrittenOutForOtherReaders) {
+  const ConvNorm expand = ConvNorm::pointwise(at_.at("a"), 16, kChannels);
+  const ConvNorm three = ConvNorm::depthwise(at_.at("b"), 3, 16);
+  Pointwise first = project(expand, 16, Act::sigmoid);
+  first.output = Pointwise::Output::unstored;
+  check(16, {}, [=](Tape& tape, const Raw& x) {
+    const Raw wide = pointwise(tape, x, first);
+    const Raw early = depthwise(tape, wide, filtered(three));
+    const Raw sum = mix(tape, std::vector<Term>{{1, early}, {1, wide}});
+    EXPECT_TRUE(tape.value(wide.y));
+    return Raw(
+        mix(tape, std::vector<Term>{{1, sum}, {0.5f, depthwise(tape, wide, filtered(three))}}));
+  });
+}
+
+TEST_F(OpsTest, ResidualSumsOfAveragesShareTheirGradient) {
+  const ConvNorm first = ConvNorm::pointwise(at_.at("a"), kChannels, kChannels);
+  const ConvNorm last = ConvNorm::pointwise(at_.at("z"), kChannels, kChannels);
+  const ConvNorm three = ConvNorm::depthwise(at_.at("b"), 3, kChannels);
+  const ConvNorm five = ConvNorm::depthwise(at_.at("c"), 5, kChannels);
+  check(kChannels, {}, [=](Tape& tape, const Raw& input) {
+    // x has no activation: its gradient begins as that of the sum, while the branches still read
+    // it.
+    const Raw x = pointwise(tape, input, project(first, kChannels, Act::none));
+    const Raw a =
+        pointwise(tape, depthwise(tape, x, filtered(three)), project(last, kChannels, Act::none));
+    const Raw b = depthwise(tape, x, filtered(five));
+    const Raw average = mix(tape, std::vector<Term>{{0.5f, a}, {0.5f, b}});
+    return Raw(mix(tape, std::vector<Term>{{1, average}, {1, x}}));
   });
 }
 

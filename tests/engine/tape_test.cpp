@@ -53,6 +53,78 @@ TEST_F(TapeTest, BackwardReturnsTheMemoryOfEachOp) {
   EXPECT_EQ(used[0], picture + 2 * tensor);
 }
 
+TEST_F(TapeTest, ASharedGradientIsCopiedForWhoAddsToIt) {
+  tape.reset(Pass::train);
+  const Var x = tape.activation(1, 4, 4, 8);
+  const std::size_t tensor = tape.value(x).bytes();
+  static std::size_t used[2];
+  static float seen[3];
+  tape.push([x](Tape& t) { seen[2] = t.grad(x).f32()[5]; });
+  const Var early = tape.activation(1, 4, 4, 8);
+  tape.push([early](Tape& t) { seen[1] = t.grad(early).f32()[5]; });
+  const Var sum = tape.activation(1, 4, 4, 8);
+  tape.push([=, this](Tape& t) {
+    const Tensor grad = t.grad_slot(sum).grad;
+    std::fill_n(grad.f32(), grad.size(), 3.0f);
+    t.share_grad(early, sum);
+    t.share_grad(x, sum);
+    EXPECT_TRUE(t.grad(x));
+    used[0] = arena.used();
+    const Tape::Slot own = t.grad_slot(x);  // `early` has not been read yet
+    EXPECT_EQ(own.how, Write::accumulate);
+    own.grad.f32()[5] += 4;
+    seen[0] = t.grad(early).f32()[5];
+    used[1] = arena.used();
+  });
+  tape.backward();
+  EXPECT_EQ(used[0], 4 * tensor) << "three values, one gradient";
+  EXPECT_EQ(used[1], 5 * tensor);
+  EXPECT_EQ(seen[0], 3);
+  EXPECT_EQ(seen[1], 3);
+  EXPECT_EQ(seen[2], 7);
+  tape.reset(Pass::train);
+  EXPECT_EQ(arena.used(), 0u);
+}
+
+TEST_F(TapeTest, TheLastOwnerOfASharedGradientAddsInPlace) {
+  tape.reset(Pass::train);
+  const Var x = tape.activation(1, 4, 4, 8);
+  static const void* shared;
+  tape.push([x](Tape& t) {
+    EXPECT_EQ(t.grad_slot(x).how, Write::accumulate);
+    EXPECT_EQ(t.grad(x).data, shared);
+  });
+  const Var y = tape.activation(1, 4, 4, 8);
+  tape.push([=](Tape& t) {
+    shared = t.grad_slot(y).grad.data;
+    t.share_grad(x, y);
+  });
+  tape.backward();
+  EXPECT_EQ(arena.used(), 2 * tape.value(x).bytes()) << "y is gone";
+}
+
+TEST_F(TapeTest, ReadersAreCountedInForward) {
+  tape.reset(Pass::train);
+  const Var x = tape.activation(1, 2, 2, 8);
+  tape.read(x);
+  tape.read(x);
+  tape.push([x](Tape& t) {
+    t.read(x);
+    EXPECT_EQ(t.readers(x), 2);
+  });
+  tape.backward();
+}
+
+TEST_F(TapeTest, AnUnstoredActivationTakesMemoryWhenItIsWanted) {
+  tape.reset(Pass::train);
+  const Var x = tape.unstored(1, 4, 4, 8);
+  EXPECT_EQ(arena.used(), 0u);
+  EXPECT_FALSE(tape.value(x));
+  EXPECT_EQ(tape.value(x).c, 8);
+  EXPECT_EQ(tape.store(x).data, tape.value(x).data);
+  EXPECT_EQ(arena.used(), tape.value(x).bytes());
+}
+
 TEST_F(TapeTest, AForwardOnlyPassKeepsWhatItIsTold) {
   tape.reset(Pass::search_validation);
   tape.push([](Tape&) { FAIL() << "nothing is recorded"; });
