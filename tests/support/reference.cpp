@@ -148,6 +148,14 @@ SourceGrad source_grad(const Source& x, const Values& du, const Values& mean,
     grad.dz[i] *= x.gate[at];
     grad.dgate[at] += du[i] * a[i];
   }
+  if (mean.empty()) return grad;
+  grad.slope_sums = zeros(2 * static_cast<long>(x.gate.size()));
+  const Values dz = activated_grad(x, grad.dz, {}, {}).dz;
+  for (std::size_t i = 0; i < du.size(); ++i) {
+    const std::size_t c = i % x.shape.c, at = i / image * x.shape.c + c;
+    grad.slope_sums[at] += dz[i];
+    grad.slope_sums[x.gate.size() + at] += dz[i] * (x.y[i] - mean[c]);
+  }
   return grad;
 }
 

@@ -37,6 +37,7 @@ struct SourceGrad {
   Values dz;
   Values sum_dz, sum_dz_xhat;  // empty unless mean and inv_std were given
   Values dgate;                // gated sources: dz is then du*gate and there are no sums
+  Values slope_sums = {};      // but those of each image [2][n][c], where a mean was given
 };
 /// From du, the gradient of what was read.
 SourceGrad source_grad(const Source& x, const Values& du, const Values& mean,

@@ -51,7 +51,7 @@ class GradMemory {
 
  private:
   const GradValues& values_;
-  Guarded dz_, mean_, inv_std_, sum_dz_, sum_dz_xhat_, dgate_;
+  Guarded dz_, mean_, inv_std_, sum_dz_, sum_dz_xhat_, dgate_, slope_sums_;
 };
 
 /// dz alone, or with `norm` also the coefficients and the raw output.
