@@ -15,15 +15,21 @@ inline std::string shape_of(const Tensor& t) {
   return out.str();
 }
 
-/// Throws Error(usage) unless `t` is present, fp32 and of shape [n][h][w][c].
-inline void check_shape(const char* kernel, const char* name, const Tensor& t, int n, int h, int w,
-                        int c) {
-  require(t.data != nullptr, kernel, ": ", name, " has no memory; pass a tensor");
+/// Throws Error(usage) unless `t`, present or absent, is fp32 and of shape [n][h][w][c].
+inline void check_absent_shape(const char* kernel, const char* name, const Tensor& t, int n, int h,
+                               int w, int c) {
   require(t.type == DType::f32, kernel, ": ", name, " is bf16; the CPU kernels take fp32");
   if (t.n != n || t.h != h || t.w != w || t.c != c) {
     fail(Exit::usage, kernel, ": ", name, " is ", shape_of(t), "; it must be ",
          shape_of({nullptr, t.type, n, h, w, c}));
   }
+}
+
+/// The same, and `t` must be present.
+inline void check_shape(const char* kernel, const char* name, const Tensor& t, int n, int h, int w,
+                        int c) {
+  require(t.data != nullptr, kernel, ": ", name, " has no memory; pass a tensor");
+  check_absent_shape(kernel, name, t, n, h, w, c);
 }
 
 inline void check_same_shape(const char* kernel, const char* name, const Tensor& t,

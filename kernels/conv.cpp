@@ -143,6 +143,7 @@ void conv_backward(CpuContext& context, const ConvBackward& args) {
   const Tensor& dz = args.dy.dz;
   const Windows windows{args.image, dz, args.w.k, args.stride, args.top, args.left};
   check("conv_backward", windows, args.w);
+  require(!args.dy.deferred.scale, "conv_backward takes no deferred gradient");
   if (args.dy.ca) {
     check_same_shape("conv_backward", "y", args.dy.y, dz);
     require(args.dy.cb && args.dy.cc, "conv_backward: ca, cb and cc go together");

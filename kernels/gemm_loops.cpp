@@ -238,6 +238,8 @@ void multiply(const Multiply& args) {
                   at(args.sums.square, begin)};
     if (args.sums.pivot) {
       panel_of_width<Order::rows, Store::overwrite_and_sum>(width, args.m, block);
+    } else if (args.how == Write::accumulate) {
+      panel_of_width<Order::rows, Store::accumulate>(width, args.m, block);
     } else {
       panel_of_width<Order::rows, Store::overwrite>(width, args.m, block);
     }

@@ -1,7 +1,7 @@
 // Matrix products on tiles that lie in L2, called from the kernels' own parallel loops.
 //
-//   multiply             c[m][n] = sum_k a[m][k] * b[k][n] (+ bias[n])    forward, dgrad
-//   multiply_transposed  c[m][n] (+)= sum_r a[r][m] * b[r][n]             wgrad
+//   multiply             c[m][n] (+)= sum_k a[m][k] * b[k][n] (+ bias[n])  forward, dgrad
+//   multiply_transposed  c[m][n] (+)= sum_r a[r][m] * b[r][n]              wgrad
 //
 // n is a multiple of 8, m and k are any size. Sums run over k (or r) in order, so an element does
 // not depend on the tile it is computed in. b of `multiply` is packed: panels of columns, each
@@ -44,8 +44,9 @@ struct Multiply {
   const float* bias = nullptr;  // [n]; null: none
   float* c = nullptr;           // [m][ldc]
   long ldc = 0;
-  ColumnSums sums;
+  ColumnSums sums;  // of what is overwritten
   Ahead ahead[2];
+  Write how = Write::overwrite;
 };
 
 struct MultiplyTransposed {

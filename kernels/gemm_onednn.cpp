@@ -37,7 +37,8 @@ void pack(const Pack& args, int) {
 }
 
 void multiply(const Multiply& args) {
-  sgemm('N', args.m, args.n, args.k, args.a, args.lda, args.b, args.n, 0, args.c, args.ldc);
+  sgemm('N', args.m, args.n, args.k, args.a, args.lda, args.b, args.n,
+        args.how == Write::accumulate ? 1 : 0, args.c, args.ldc);
   if (args.bias || args.sums.pivot) gemm_loops().finish(args);
 }
 

@@ -10,13 +10,16 @@
 #include "kernels/check.h"
 #include "kernels/gemm.h"
 #include "kernels/parallel.h"
+#include "kernels/pointwise_moments.h"
 #include "kernels/pointwise_tiles.h"
 
 namespace tunas::kernels {
 
 Cost cost(const PointwiseForward& args) {
-  const double w = static_cast<double>(args.w.out.now) * args.w.in.now;
-  return {2 * w * static_cast<double>(args.y.rows()), bytes_of(args.x.y) + 4 * w, bytes_of(args.y)};
+  const double in = args.w.in.now, w = in * args.w.out.now;
+  const double rows = static_cast<double>(args.x.y.rows());
+  const double flops = args.y ? 2 * w * rows : 2 * in * in * rows + 2 * w * in;
+  return {flops, bytes_of(args.x.y) + 4 * w, bytes_of(args.y)};
 }
 
 namespace cpu {
@@ -27,9 +30,13 @@ constexpr long kTileBytes = 256 << 10;  // of x and y: few tiles, so that their 
 void check(const PointwiseForward& args) {
   const Tensor& x = args.x.y;
   check_pointwise("pointwise", args.x, args.w);
-  check_shape("pointwise", "y", args.y, x.n, x.h, x.w, round_up_8(args.w.out.now));
+  check_absent_shape("pointwise", "y", args.y, x.n, x.h, x.w, round_up_8(args.w.out.now));
   require(!args.moments.mean == !args.moments.variance,
           "pointwise: mean and variance of y go together");
+  if (args.y) return;
+  require(args.moments.mean && !args.bias,
+          "pointwise: of a y that is not stored only the moments can be wanted, without a bias");
+  check_expanded("pointwise", args.x);
 }
 
 // The forward pass: its plan, which follows from the shapes, and its pieces of the workspace.
@@ -107,7 +114,7 @@ void Forward::tile_of_block(long t, int block, float* u) {
   float* sums = sums_ ? sums_ + t * 3 * n_ + begin : nullptr;
   if (sums) product.sums = {true, sums, sums + n_, sums + 2 * n_};
   const Tiles::Tile tile = tiles_[t];
-  Strips strips(args_.x, tile);
+  Strips strips(args_.x.y, args_.x.gate != nullptr, tile);
   for (Strips::Strip strip; strips.next(strip); product.sums.start = false) {
     if (!plain) loops_.load_source(load_strip(args_.x, strip, 0, k_, u));
     product.m = strip.rows;
@@ -124,6 +131,7 @@ void Forward::tile_of_block(long t, int block, float* u) {
 
 void pointwise(CpuContext& context, const PointwiseForward& args) {
   check(args);
+  if (!args.y) return pointwise_moments(context, args);
   Forward(context, args).run();
 }
 

@@ -48,31 +48,50 @@ void load_source(const LoadSource& args) {
       constexpr int n = decltype(count)::value;
       using C = Channels<n, decltype(part)>;
       const C scale(at(args.scale, i), 1), shift(at(args.shift, i), 0), gate(at(args.gate, i), 1);
+      const C pivot(at(args.pivot, i), 0);
       const float* y = args.y + i;
       float* u = args.u + i;
       for (int r = 0; r < args.rows; ++r, y += args.ldy, u += args.c) {
         for (int j = 0; j < n; ++j) {
           const Vec z = scale.v[j] * load(y + j * kLanes, part) + shift.v[j];
-          store(u + j * kLanes, activate<decltype(act)::value>(z) * gate.v[j], part);
+          const Vec a = activate<decltype(act)::value>(z);
+          store(u + j * kLanes, a * gate.v[j] - pivot.v[j], part);
         }
       }
     });
   });
 }
 
-void load_incoming(const LoadIncoming& args) {
+enum class Gradient { stored, deferred, spread };  // made from da and spread, or of spread alone
+
+template <Gradient G, Act A>
+void load_incoming_as(const LoadIncoming& args) {
   for_groups(args.c, [&](int i, auto part, auto count) {
     constexpr int n = decltype(count)::value;
     using C = Channels<n, decltype(part)>;
     const C ca(args.ca + i, 0), cb(args.cb + i, 0), cc(args.cc + i, 0);
+    const C scale(at(args.scale, i), 1), shift(at(args.shift, i), 0), spread(at(args.spread, i), 0);
     for (int r = 0; r < args.rows; ++r) {
       const long row = static_cast<long>(r) * args.c + i;
       for (int j = 0; j < n; ++j) {
         const long p = row + j * kLanes;
-        const Vec y = cb.v[j] * load(args.y + p, part) + cc.v[j];
-        store(args.dy + p, ca.v[j] * load(args.dz + p, part) + y, part);
+        const Vec y = load(args.y + p, part);
+        Vec dz = spread.v[j];
+        if constexpr (G == Gradient::stored) dz = load(args.dz + p, part);
+        if constexpr (G == Gradient::deferred) dz += args.weight * load(args.dz + p, part);
+        if constexpr (G != Gradient::stored) dz *= derivative<A>(scale.v[j] * y + shift.v[j]);
+        store(args.dy + p, ca.v[j] * dz + (cb.v[j] * y + cc.v[j]), part);
       }
     }
+  });
+}
+
+void load_incoming(const LoadIncoming& args) {
+  if (!args.scale) return load_incoming_as<Gradient::stored, Act::none>(args);
+  with_act(args.act, [&](auto act) {
+    constexpr Act a = decltype(act)::value;
+    args.dz ? load_incoming_as<Gradient::deferred, a>(args)
+            : load_incoming_as<Gradient::spread, a>(args);
   });
 }
 
@@ -119,35 +138,49 @@ void store_grad_as(const StoreGrad& args) {
   });
 }
 
-template <Act A, Write How>
+template <Act A, bool Sums, Write How>
 void store_gated_as(const StoreGrad& args) {
   for_groups(args.c, [&](int i, auto part, auto count) {
     constexpr int n = decltype(count)::value;
     using C = Channels<n, decltype(part)>;
     const C scale(at(args.scale, i), 1), shift(at(args.shift, i), 0), gate(args.gate + i, 0);
-    C sum(nullptr, 0);
+    const C mean(at(args.mean, i), 0);
+    C dgate(nullptr, 0), sum(nullptr, 0), sum_y(nullptr, 0);
     for (int r = 0; r < args.rows; ++r) {
       const float* du = args.du + static_cast<long>(r) * args.c + i;
       const long row = r * args.ld + i;
       for (int j = 0; j < n; ++j) {
         const long p = row + j * kLanes;
         const Vec d = load(du + j * kLanes, part);
-        const Vec z = scale.v[j] * load(args.y + p, part) + shift.v[j];
-        sum.v[j] += d * activate<A>(z);
+        const Vec y = load(args.y + p, part);
+        const Vec z = scale.v[j] * y + shift.v[j];
+        dgate.v[j] += d * activate<A>(z);
         Vec dz = d * gate.v[j];
+        if constexpr (Sums) {
+          const Vec slope = dz * derivative<A>(z);
+          sum.v[j] += slope;
+          sum_y.v[j] += slope * (y - mean.v[j]);
+        }
         if constexpr (How == Write::accumulate) dz += load(args.dz + p, part);
         store(args.dz + p, dz, part);
       }
     }
-    sum.add_to(args.dgate + i);
+    dgate.add_to(args.dgate + i);
+    if constexpr (Sums) {
+      sum.add_to(args.sum_dz + i);
+      sum_y.add_to(args.sum_dz_y + i);
+    }
   });
+}
+
+template <Act A, bool Sums, Write How>
+void store_any(const StoreGrad& args) {
+  args.gate ? store_gated_as<A, Sums, How>(args) : store_grad_as<A, Sums, How>(args);
 }
 
 template <Act A, Write How>
 void store_grad_how(const StoreGrad& args) {
-  if (args.gate) return store_gated_as<A, How>(args);
-  if (args.mean) return store_grad_as<A, true, How>(args);
-  store_grad_as<A, false, How>(args);
+  args.mean ? store_any<A, true, How>(args) : store_any<A, false, How>(args);
 }
 
 void store_grad(const StoreGrad& args) {

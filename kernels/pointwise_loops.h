@@ -7,7 +7,7 @@
 
 namespace tunas::kernels::cpu {
 
-/// u = act(scale*y + shift) * gate
+/// u = act(scale*y + shift) * gate - pivot
 struct LoadSource {
   int rows = 0, c = 0;
   const float* y = nullptr;
@@ -15,19 +15,25 @@ struct LoadSource {
   const float* scale = nullptr;  // null: 1 and 0
   const float* shift = nullptr;
   Act act = Act::none;
-  const float* gate = nullptr;  // [c] of the tile's image; null: 1
-  float* u = nullptr;           // [rows][c]
+  const float* gate = nullptr;   // [c] of the tile's image; null: 1
+  float* u = nullptr;            // [rows][c]
+  const float* pivot = nullptr;  // null: 0
 };
 
-/// dy = ca*dz + cb*y + cc
+/// dy = ca*dz + cb*y + cc; deferred, dz = (weight*da + spread) * act'(scale*y + shift).
 struct LoadIncoming {
-  int rows = 0, c = 0;  // packed on both sides
-  const float* dz = nullptr;
+  int rows = 0, c = 0;        // packed on both sides
+  const float* dz = nullptr;  // deferred: da; null: 0
   const float* y = nullptr;
   const float* ca = nullptr;
   const float* cb = nullptr;
   const float* cc = nullptr;
   float* dy = nullptr;
+  const float* scale = nullptr;  // null: nothing is deferred
+  const float* shift = nullptr;
+  Act act = Act::none;
+  float weight = 1;
+  const float* spread = nullptr;  // [c] of the tile's image; null: 0
 };
 
 /// Turns the column sums of a tile (gemm_loops.h) into its moments, in place: the pivot becomes the
@@ -53,7 +59,8 @@ struct StoreGrad {
   const float* mean = nullptr;  // null: no sums
   float* sum_dz = nullptr;
   float* sum_dz_y = nullptr;
-  /// With a gate, instead: dz (+)= du*gate and dgate += du*act(z).
+  /// With a gate, instead: dz (+)= du*gate and dgate += du*act(z); the sums are those of
+  /// du*gate*act'(z), which is not stored.
   const float* gate = nullptr;
   float* dgate = nullptr;
 };

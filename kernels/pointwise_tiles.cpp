@@ -24,8 +24,8 @@ void PackedBlocks::pack(CpuContext& context, const GemmLoops& gemm) const {
   });
 }
 
-Strips::Strips(const Source& x, const Tiles::Tile& tile)
-    : image_(x.gate ? static_cast<long>(x.y.h) * x.y.w : x.y.rows()),
+Strips::Strips(const Tensor& x, bool images, const Tiles::Tile& tile)
+    : image_(images ? static_cast<long>(x.h) * x.w : x.rows()),
       at_(tile.begin),
       end_(tile.begin + tile.rows) {}
 
@@ -60,6 +60,7 @@ LoadSource load_strip(const Source& x, const Strips::Strip& strip, int begin, in
 Ahead rows_ahead(const Tensor& t, long begin, int rows) {
   const long end = std::min(begin + rows, t.rows());
   begin = std::min(begin, end);
+  if (!t) return {};
   return {t.f32() + begin * t.c, (end - begin) * t.c * static_cast<long>(sizeof(float))};
 }
 

@@ -33,18 +33,17 @@ struct PackedBlocks {
   void pack(CpuContext& context, const GemmLoops& gemm) const;
 };
 
-/// The rows of a tile in strips of at most kStripRows rows, none of them over two images where the
-/// source is gated.
+/// The rows of a tile in strips of at most kStripRows rows, with `images` none of them over two.
 class Strips {
  public:
   struct Strip {
     long begin = 0;
     int rows = 0;
-    long image = 0;      // 0 without a gate
+    long image = 0;      // 0 without `images`
     bool first = false;  // of its image
   };
 
-  Strips(const Source& x, const Tiles::Tile& tile);
+  Strips(const Tensor& x, bool images, const Tiles::Tile& tile);
   /// False after the last one.
   bool next(Strip& strip);
 

@@ -23,7 +23,7 @@ class PointwiseCase {
         decay_(random.numbers() == Numbers::real ? 0.125f : 2.0f),
         source_(draw_source(random, problem, in_)),
         w_(random.tensor(long{o_.now} * c_.now)),
-        incoming_(draw_incoming(random, out_, problem.norm && !problem.bias)),
+        incoming_(draw_incoming(random, problem, out_)),
         grad_(draw_grad(random, problem, source_)),
         dw_(random.tensor(long{o_.now} * c_.now)) {
     if (problem.bias) {
@@ -31,7 +31,7 @@ class PointwiseCase {
       dbias_ = random.tensor(o_.now);
     }
     for (long i = 0; i < out_.size(); ++i) {  // as softmax_xent leaves the columns of no class
-      if (i % out_.c >= o_.now) incoming_.dz[i] = 0;
+      if (i % out_.c >= o_.now && !incoming_.dz.empty()) incoming_.dz[i] = 0;
     }
   }
 
@@ -124,7 +124,14 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Pointwise,
                              "pointwise n=2 hw=14 c=72/240 o=40 norm act=hard_swish gate",
                              "pointwise n=3 hw=7 c=120/480 o=8/80 norm act=relu gate",
                              "pointwise n=1 hw=9 c=16 o=24/32 act=relu6 gate",
+                             "pointwise n=2 hw=14 c=72/240 o=40 norm act=hard_swish gate slopes",
+                             "pointwise n=3 hw=7 c=120 o=8 norm act=relu6 gate slopes accumulate",
                              "pointwise n=2 hw=33 c=104/200 o=120/136 norm act=relu6 accumulate",
+                             "pointwise n=2 hw=9 c=24 o=40/64 norm act=hard_swish deferred",
+                             "pointwise n=3 hw=15 c=40 o=24 norm act=relu6 deferred spread",
+                             "pointwise n=2 hw=33 c=104 o=120 norm act=relu spread accumulate",
+                             "pointwise n=3 hw=14 c=72 o=40 norm act=relu gate slopes spread",
+                             "pointwise n=2 hw=7 c=16 o=200 norm deferred",
                              "pointwise n=2 hw=9 c=24/32 o=40 bias act=relu accumulate",
                          })));
 
@@ -153,6 +160,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, PointwiseExact,
                              "pointwise n=2 hw=13 c=24/40 o=96/144 norm act=relu accumulate",
                              "pointwise n=1 hw=28 c=96/144 o=24/40 norm act=relu6",
                              "pointwise n=2 hw=9 c=72/96 o=16/24 norm act=relu gate",
+                             "pointwise n=3 hw=9 c=72 o=16 norm act=relu gate slopes",
+                             "pointwise n=3 hw=9 c=16 o=24 norm act=relu6 deferred spread",
                              "pointwise n=2 hw=15 c=240/480 o=80/160",
                          })));
 
@@ -165,6 +174,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, PointwiseThreads,
                              "pointwise n=1 hw=7 c=8 o=8 norm act=relu",
                              "pointwise n=3 hw=56 c=24/32 o=144/192 norm act=relu6",
                              "pointwise n=4 hw=28 c=240/512 o=40/64 norm act=hard_swish gate",
+                             "pointwise n=4 hw=28 c=120 o=40 norm act=relu gate slopes spread",
                              "pointwise n=5 hw=7 c=960/1024 o=160 norm act=relu accumulate",
                              "pointwise n=32 c=1280 o=1001 bias",
                              "pointwise n=32 c=480 o=120 bias act=relu",

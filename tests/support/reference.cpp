@@ -36,6 +36,19 @@ void for_taps(Shape in, const Window& window, const Each& each) {
 
 Values zeros(long size) { return Values(static_cast<std::size_t>(size), 0.0); }
 
+/// dz = (weight*da + spread)*act'(z), da in the place of dz.
+Values undeferred(const Incoming& dy) {
+  const Deferred& deferred = dy.deferred;
+  const std::size_t c = deferred.scale.size(), images = deferred.spread.size() / c;
+  Values dz = zeros(static_cast<long>(dy.y.size()));
+  for (std::size_t i = 0; i < dz.size(); ++i) {
+    if (!dy.dz.empty()) dz[i] += deferred.weight * dy.dz[i];
+    if (images > 0) dz[i] += deferred.spread[i / (dz.size() / images) * c + i % c];
+    dz[i] *= activate_grad(deferred.act, deferred.scale[i % c] * dy.y[i] + deferred.shift[i % c]);
+  }
+  return dz;
+}
+
 Window inwards(Window window) {
   window.top = -window.top;
   window.left = -window.left;
@@ -135,14 +148,22 @@ SourceGrad source_grad(const Source& x, const Values& du, const Values& mean,
     grad.dz[i] *= x.gate[at];
     grad.dgate[at] += du[i] * a[i];
   }
+  if (mean.empty()) return grad;
+  grad.slope_sums = zeros(2 * static_cast<long>(x.gate.size()));
+  const Values dz = activated_grad(x, grad.dz, {}, {}).dz;
+  for (std::size_t i = 0; i < du.size(); ++i) {
+    const std::size_t c = i % x.shape.c, at = i / image * x.shape.c + c;
+    grad.slope_sums[at] += dz[i];
+    grad.slope_sums[x.gate.size() + at] += dz[i] * (x.y[i] - mean[c]);
+  }
   return grad;
 }
 
 Values incoming(const Incoming& dy) {
-  Values result = dy.dz;
+  Values result = dy.deferred.scale.empty() ? dy.dz : undeferred(dy);
   for (std::size_t i = 0; !dy.ca.empty() && i < result.size(); ++i) {
     const std::size_t c = i % dy.ca.size();
-    result[i] = dy.ca[c] * dy.dz[i] + dy.cb[c] * dy.y[i] + dy.cc[c];
+    result[i] = dy.ca[c] * result[i] + dy.cb[c] * dy.y[i] + dy.cc[c];
   }
   return result;
 }

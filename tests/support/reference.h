@@ -37,6 +37,7 @@ struct SourceGrad {
   Values dz;
   Values sum_dz, sum_dz_xhat;  // empty unless mean and inv_std were given
   Values dgate;                // gated sources: dz is then du*gate and there are no sums
+  Values slope_sums = {};      // but those of each image [2][n][c], where a mean was given
 };
 /// From du, the gradient of what was read.
 SourceGrad source_grad(const Source& x, const Values& du, const Values& mean,
@@ -45,9 +46,17 @@ SourceGrad source_grad(const Source& x, const Values& du, const Values& mean,
 SourceGrad activated_grad(const Source& x, const Values& da, const Values& mean,
                           const Values& inv_std);
 
+struct Deferred {
+  double weight = 1;
+  Values spread;        // [n][c]; empty: 0
+  Values scale, shift;  // [c]; empty: nothing is deferred
+  Act act = Act::none;
+};
+
 struct Incoming {
-  Values dz, y;
+  Values dz, y;       // dz empty: 0, where `deferred` has a spread
   Values ca, cb, cc;  // [c]; empty: dy = dz
+  Deferred deferred = {};
 };
 Values incoming(const Incoming& dy);
 

@@ -46,6 +46,7 @@ Results GradValues::expected(const reference::SourceGrad& contribution) const {
   Results results{{"dz", added(contribution.dz, dz)}};
   if (gated) {
     results.push_back({"dgate", contribution.dgate});
+    if (!mean.empty()) results.push_back({"slope_sums", contribution.slope_sums});
   } else if (!mean.empty()) {
     results.push_back({"sum_dz", added(contribution.sum_dz, sum_dz)});
     results.push_back({"sum_dz_xhat", added(contribution.sum_dz_xhat, sum_dz_xhat)});
@@ -55,13 +56,15 @@ Results GradValues::expected(const reference::SourceGrad& contribution) const {
 
 GradValues draw_grad(Generator& random, const Problem& problem, const reference::Source& source) {
   GradValues values{source.shape, !source.gate.empty(), {}, {}, {}, {}, {}};
-  if (problem.norm && !values.gated) {
+  if (problem.norm && (!values.gated || problem.slopes)) {
     values.mean = random.tensor(source.shape.c);
+  }
+  if (problem.norm && !values.gated) {
     values.inv_std = random.factors(source.shape.c);
   }
   if (problem.accumulate) {
     values.dz = random.tensor(source.shape.size());
-    if (!values.mean.empty()) {
+    if (!values.inv_std.empty()) {
       values.sum_dz = random.tensor(source.shape.c);
       values.sum_dz_xhat = random.tensor(source.shape.c);
     }
@@ -74,22 +77,24 @@ GradMemory::GradMemory(const GradValues& values)
       dz_(output(values.dz, values.shape.size())),
       mean_(values.mean),
       inv_std_(values.inv_std),
-      sum_dz_(output(values.sum_dz, static_cast<long>(values.mean.size()))),
-      sum_dz_xhat_(output(values.sum_dz_xhat, static_cast<long>(values.mean.size()))),
-      dgate_(output({}, values.gated ? static_cast<long>(values.shape.n) * values.shape.c : 0)) {}
+      sum_dz_(output(values.sum_dz, static_cast<long>(values.inv_std.size()))),
+      sum_dz_xhat_(output(values.sum_dz_xhat, static_cast<long>(values.inv_std.size()))),
+      dgate_(output({}, values.gated ? static_cast<long>(values.shape.n) * values.shape.c : 0)),
+      slope_sums_(values.mean.empty() ? 0 : 2 * dgate_.size()) {}
 
 kernels::SourceGrad GradMemory::view() const {
   const Write how = values_.dz.empty() ? Write::overwrite : Write::accumulate;
   return {tensor(dz_, values_.shape), how,
           mean_.optional(),           inv_std_.optional(),
           sum_dz_.optional(),         sum_dz_xhat_.optional(),
-          dgate_.optional()};
+          dgate_.optional(),          slope_sums_.optional()};
 }
 
 Results GradMemory::results() const {
   Results results{{"dz", dz_.values()}};
   if (values_.gated) {
     results.push_back({"dgate", dgate_.values()});
+    if (!values_.mean.empty()) results.push_back({"slope_sums", slope_sums_.values()});
   } else if (!values_.mean.empty()) {
     results.push_back({"sum_dz", sum_dz_.values()});
     results.push_back({"sum_dz_xhat", sum_dz_xhat_.values()});
@@ -98,7 +103,7 @@ Results GradMemory::results() const {
 }
 
 reference::Incoming draw_incoming(Generator& random, reference::Shape shape, bool norm) {
-  reference::Incoming dy{random.tensor(shape.size()), {}, {}, {}, {}};
+  reference::Incoming dy{random.tensor(shape.size()), {}, {}, {}, {}, {}};
   if (norm) {
     dy.y = random.tensor(shape.size());
     dy.ca = random.factors(shape.c);
@@ -108,11 +113,37 @@ reference::Incoming draw_incoming(Generator& random, reference::Shape shape, boo
   return dy;
 }
 
+reference::Incoming draw_incoming(Generator& random, const Problem& problem,
+                                  reference::Shape shape) {
+  reference::Incoming dy = draw_incoming(random, shape, problem.norm && !problem.bias);
+  if (!problem.deferred && !problem.spread) return dy;
+  dy.deferred = {2, {}, random.factors(shape.c), random.tensor(shape.c), problem.act};
+  if (problem.spread) dy.deferred.spread = random.tensor(long{shape.n} * shape.c);
+  if (!problem.deferred) dy.dz.clear();
+  return dy;
+}
+
 IncomingMemory::IncomingMemory(const reference::Incoming& values, reference::Shape shape)
-    : shape_(shape), dz_(values.dz), y_(values.y), ca_(values.ca), cb_(values.cb), cc_(values.cc) {}
+    : values_(values),
+      shape_(shape),
+      dz_(values.dz),
+      y_(values.y),
+      ca_(values.ca),
+      cb_(values.cb),
+      cc_(values.cc),
+      spread_(values.deferred.spread),
+      scale_(values.deferred.scale),
+      shift_(values.deferred.shift) {}
 
 kernels::Incoming IncomingMemory::view() const {
-  return {tensor(dz_, shape_), tensor(y_, shape_), ca_.optional(), cb_.optional(), cc_.optional()};
+  const reference::Deferred& deferred = values_.deferred;
+  return {tensor(dz_, shape_),
+          tensor(y_, shape_),
+          ca_.optional(),
+          cb_.optional(),
+          cc_.optional(),
+          {static_cast<float>(deferred.weight), spread_.optional(), scale_.optional(),
+           shift_.optional(), deferred.act}};
 }
 
 }  // namespace tunas::test

@@ -51,11 +51,14 @@ class GradMemory {
 
  private:
   const GradValues& values_;
-  Guarded dz_, mean_, inv_std_, sum_dz_, sum_dz_xhat_, dgate_;
+  Guarded dz_, mean_, inv_std_, sum_dz_, sum_dz_xhat_, dgate_, slope_sums_;
 };
 
 /// dz alone, or with `norm` also the coefficients and the raw output.
 reference::Incoming draw_incoming(Generator& random, reference::Shape shape, bool norm);
+/// As the problem says: with the coefficients behind a normalisation, deferred where it is.
+reference::Incoming draw_incoming(Generator& random, const Problem& problem,
+                                  reference::Shape shape);
 
 class IncomingMemory {
  public:
@@ -63,8 +66,9 @@ class IncomingMemory {
   kernels::Incoming view() const;
 
  private:
+  const reference::Incoming& values_;
   reference::Shape shape_;
-  Guarded dz_, y_, ca_, cb_, cc_;
+  Guarded dz_, y_, ca_, cb_, cc_, spread_, scale_, shift_;
 };
 
 }  // namespace tunas::test
