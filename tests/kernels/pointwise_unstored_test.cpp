@@ -16,6 +16,8 @@ Values as_floats(Values values) {
   return values;
 }
 
+enum class Wanted : unsigned char { data, weights, both };  // gradients
+
 class UnstoredCase {
  public:
   UnstoredCase(Generator& random, const Problem& problem)
@@ -61,13 +63,17 @@ class UnstoredCase {
     return {{"mean", m.mean}, {"variance", m.variance}};
   }
 
-  Results backward(Stream stream) const {
+  Values weights_before() const { return dw_; }
+
+  Results backward(Stream stream, Wanted wanted = Wanted::both) const {
     const IncomingMemory dy(incoming_, out_);
     const SourceMemory x(source_);
     const StoredFilter w(o_, c_, 1, w_), dw(o_, c_, 1, dw_);
     const GradMemory dx(grad_);
-    kernels::pointwise_backward(stream,
-                                {dy.view(), x.view(), w.view(), decay_, dx.view(), dw.view()});
+    PointwiseBackward args{dy.view(), x.view(), w.view(), decay_, dx.view(), dw.view()};
+    if (wanted == Wanted::data) args.dw.data = nullptr;
+    if (wanted == Wanted::weights) args.dx.dz.data = nullptr;
+    kernels::pointwise_backward(stream, args);
     EXPECT_TRUE(dw.beyond_untouched()) << "dw was written beyond the prefix";
     Results results = dx.results();
     results.push_back({"dw", dw.prefix()});
@@ -138,6 +144,24 @@ TEST(PointwiseUnstored, SurvivesALargeMeanOfTheSource) {
   Cpu cpu(2);
   expect_close(c.forward(cpu.stream()), c.forward_reference());
   expect_close(c.backward(cpu.stream()), c.backward_reference(), 1e-5);
+}
+
+// Without the gradients nobody wants, the others are the same and nothing else is written.
+TEST(PointwiseUnstored, UnwantedGradients) {
+  Generator random;
+  SCOPED_TRACE(random.trace());
+  const UnstoredCase c(random, Problem::parse("pointwise n=2 hw=9 c=24/32 o=64 norm act=relu"));
+  Cpu cpu(2);
+  const Results both = c.backward(cpu.stream());
+  Results data = c.backward(cpu.stream(), Wanted::data);
+  ASSERT_EQ(data.back().values, c.weights_before());
+  data.pop_back();
+  expect_same_bits(data, {both.begin(), both.end() - 1});
+  const Results weights = c.backward(cpu.stream(), Wanted::weights);
+  expect_same_bits({weights.back()}, {both.back()});
+  for (std::size_t i = 0; i + 1 < weights.size(); ++i) {
+    for (double value : weights[i].values) ASSERT_TRUE(std::isnan(value)) << weights[i].name;
+  }
 }
 
 TEST(PointwiseUnstored, CostsWhatItsSourceDoes) {
