@@ -42,11 +42,11 @@ Act activation(const Problem& problem, std::string_view value, std::string_view 
 }
 
 void set_flag(Problem& problem, std::string_view word) {
-  const std::pair<const char*, bool*> flags[] = {{"norm", &problem.norm},
-                                                 {"gate", &problem.gate},
-                                                 {"bias", &problem.bias},
-                                                 {"accumulate", &problem.accumulate},
-                                                 {"in_place", &problem.in_place}};
+  const std::pair<const char*, bool*> flags[] = {
+      {"norm", &problem.norm},         {"gate", &problem.gate},
+      {"bias", &problem.bias},         {"accumulate", &problem.accumulate},
+      {"deferred", &problem.deferred}, {"spread", &problem.spread},
+      {"in_place", &problem.in_place}};
   for (const auto& [text, flag] : flags) {
     if (word == text) {
       *flag = true;
@@ -54,7 +54,7 @@ void set_flag(Problem& problem, std::string_view word) {
     }
   }
   fail(Exit::usage, "problem '", problem.text, "': unknown flag '", word,
-       "'; flags are norm, gate, bias, accumulate, in_place");
+       "'; flags are norm, gate, bias, accumulate, deferred, spread, in_place");
 }
 
 void set_value(Problem& problem, std::string_view key, std::string_view value,

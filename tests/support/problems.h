@@ -27,7 +27,10 @@ struct Problem {
   bool gate = false;                // the input is gated
   bool bias = false;
   bool accumulate = false;  // gradients of the input are added to what is there
-  bool in_place = false;    // the output is written over the input where the contract allows it
+  // What the reader of the output left to backward (Deferred of kernels/source.h): `deferred` the
+  // gradient of the activated value, `spread` one for each image, which alone comes without dz.
+  bool deferred = false, spread = false;
+  bool in_place = false;  // the output is written over the input where the contract allows it
 
   /// Throws Error(usage) naming the problem and the word that cannot be read.
   static Problem parse(std::string_view text);

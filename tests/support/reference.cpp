@@ -36,6 +36,19 @@ void for_taps(Shape in, const Window& window, const Each& each) {
 
 Values zeros(long size) { return Values(static_cast<std::size_t>(size), 0.0); }
 
+/// dz = (weight*da + spread)*act'(z), da in the place of dz.
+Values undeferred(const Incoming& dy) {
+  const Deferred& deferred = dy.deferred;
+  const std::size_t c = deferred.scale.size(), images = deferred.spread.size() / c;
+  Values dz = zeros(static_cast<long>(dy.y.size()));
+  for (std::size_t i = 0; i < dz.size(); ++i) {
+    if (!dy.dz.empty()) dz[i] += deferred.weight * dy.dz[i];
+    if (images > 0) dz[i] += deferred.spread[i / (dz.size() / images) * c + i % c];
+    dz[i] *= activate_grad(deferred.act, deferred.scale[i % c] * dy.y[i] + deferred.shift[i % c]);
+  }
+  return dz;
+}
+
 Window inwards(Window window) {
   window.top = -window.top;
   window.left = -window.left;
@@ -139,10 +152,10 @@ SourceGrad source_grad(const Source& x, const Values& du, const Values& mean,
 }
 
 Values incoming(const Incoming& dy) {
-  Values result = dy.dz;
+  Values result = dy.deferred.scale.empty() ? dy.dz : undeferred(dy);
   for (std::size_t i = 0; !dy.ca.empty() && i < result.size(); ++i) {
     const std::size_t c = i % dy.ca.size();
-    result[i] = dy.ca[c] * dy.dz[i] + dy.cb[c] * dy.y[i] + dy.cc[c];
+    result[i] = dy.ca[c] * result[i] + dy.cb[c] * dy.y[i] + dy.cc[c];
   }
   return result;
 }

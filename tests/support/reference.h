@@ -45,9 +45,17 @@ SourceGrad source_grad(const Source& x, const Values& du, const Values& mean,
 SourceGrad activated_grad(const Source& x, const Values& da, const Values& mean,
                           const Values& inv_std);
 
+struct Deferred {
+  double weight = 1;
+  Values spread;        // [n][c]; empty: 0
+  Values scale, shift;  // [c]; empty: nothing is deferred
+  Act act = Act::none;
+};
+
 struct Incoming {
-  Values dz, y;
+  Values dz, y;       // dz empty: 0, where `deferred` has a spread
   Values ca, cb, cc;  // [c]; empty: dy = dz
+  Deferred deferred = {};
 };
 Values incoming(const Incoming& dy);
 

@@ -98,7 +98,7 @@ Results GradMemory::results() const {
 }
 
 reference::Incoming draw_incoming(Generator& random, reference::Shape shape, bool norm) {
-  reference::Incoming dy{random.tensor(shape.size()), {}, {}, {}, {}};
+  reference::Incoming dy{random.tensor(shape.size()), {}, {}, {}, {}, {}};
   if (norm) {
     dy.y = random.tensor(shape.size());
     dy.ca = random.factors(shape.c);
@@ -108,11 +108,37 @@ reference::Incoming draw_incoming(Generator& random, reference::Shape shape, boo
   return dy;
 }
 
+reference::Incoming draw_incoming(Generator& random, const Problem& problem,
+                                  reference::Shape shape) {
+  reference::Incoming dy = draw_incoming(random, shape, problem.norm && !problem.bias);
+  if (!problem.deferred && !problem.spread) return dy;
+  dy.deferred = {2, {}, random.factors(shape.c), random.tensor(shape.c), problem.act};
+  if (problem.spread) dy.deferred.spread = random.tensor(long{shape.n} * shape.c);
+  if (!problem.deferred) dy.dz.clear();
+  return dy;
+}
+
 IncomingMemory::IncomingMemory(const reference::Incoming& values, reference::Shape shape)
-    : shape_(shape), dz_(values.dz), y_(values.y), ca_(values.ca), cb_(values.cb), cc_(values.cc) {}
+    : values_(values),
+      shape_(shape),
+      dz_(values.dz),
+      y_(values.y),
+      ca_(values.ca),
+      cb_(values.cb),
+      cc_(values.cc),
+      spread_(values.deferred.spread),
+      scale_(values.deferred.scale),
+      shift_(values.deferred.shift) {}
 
 kernels::Incoming IncomingMemory::view() const {
-  return {tensor(dz_, shape_), tensor(y_, shape_), ca_.optional(), cb_.optional(), cc_.optional()};
+  const reference::Deferred& deferred = values_.deferred;
+  return {tensor(dz_, shape_),
+          tensor(y_, shape_),
+          ca_.optional(),
+          cb_.optional(),
+          cc_.optional(),
+          {static_cast<float>(deferred.weight), spread_.optional(), scale_.optional(),
+           shift_.optional(), deferred.act}};
 }
 
 }  // namespace tunas::test

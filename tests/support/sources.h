@@ -56,6 +56,9 @@ class GradMemory {
 
 /// dz alone, or with `norm` also the coefficients and the raw output.
 reference::Incoming draw_incoming(Generator& random, reference::Shape shape, bool norm);
+/// As the problem says: with the coefficients behind a normalisation, deferred where it is.
+reference::Incoming draw_incoming(Generator& random, const Problem& problem,
+                                  reference::Shape shape);
 
 class IncomingMemory {
  public:
@@ -63,8 +66,9 @@ class IncomingMemory {
   kernels::Incoming view() const;
 
  private:
+  const reference::Incoming& values_;
   reference::Shape shape_;
-  Guarded dz_, y_, ca_, cb_, cc_;
+  Guarded dz_, y_, ca_, cb_, cc_, spread_, scale_, shift_;
 };
 
 }  // namespace tunas::test
