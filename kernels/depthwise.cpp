@@ -1,19 +1,29 @@
-// Depthwise convolution on the CPU, forward. Each row of x is loaded, normalised and activated once
-// into the ring; an output row follows as soon as its window is there. Tiles leave (mean, M2)
-// pairs, which are merged in tile order.
+// Depthwise convolution on the CPU, forward. Each row of x is loaded or made of its expansion,
+// normalised and activated once into the ring; an output row follows as soon as its window is
+// there. Tiles leave (mean, M2) pairs, which are merged in tile order.
 #include "kernels/depthwise.h"
 
 #include <algorithm>
 #include <atomic>
 
-#include "kernels/depthwise_tiles.h"
+#include "kernels/check.h"
+#include "kernels/depthwise_rows.h"
 #include "kernels/parallel.h"
 
 namespace tunas::kernels {
 
+Cost cost(const Expansion& expansion) {
+  if (!expansion.w) return {};
+  const double w = static_cast<double>(expansion.w.out.now) * expansion.w.in.now;
+  const Tensor& x = expansion.x.y;
+  return {2 * w * static_cast<double>(x.rows()),
+          bytes_of(x) + w * static_cast<double>(size_of(expansion.w.type)), 0};
+}
+
 Cost cost(const DepthwiseForward& args) {
   const double taps = static_cast<double>(args.w.k) * args.w.k;
-  return {2 * taps * static_cast<double>(args.y.size()), bytes_of(args.x.y), bytes_of(args.y)};
+  Cost cost{2 * taps * static_cast<double>(args.y.size()), bytes_of(args.x.y), bytes_of(args.y)};
+  return cost += kernels::cost(args.expansion);
 }
 
 namespace cpu {
@@ -48,8 +58,14 @@ class Forward {
   void run(CpuContext& context) const;
 
  private:
+  struct Fetches {
+    RowsAhead loading, convolving;
+  };
+
   void tile(const DepthwiseTile& tile, float* rows) const;
-  void load(const DepthwiseTile& tile, int n, int h, float* out, const Ahead& ahead) const;
+  void load(const DepthwiseTile& tile, int n, int h, float* rows, const RowsAhead& ahead) const;
+  Fetches ahead(const DepthwiseTile& tile, int n, int p) const;
+  long scratch() const { return ring_.floats() + x_rows_.floats(); }
 
   const DepthwiseForward& args_;
   const DepthwiseLoops& loops_;
@@ -58,11 +74,12 @@ class Forward {
   DepthwiseRing ring_;
   Workspace workspace_;
   Source x_;
+  DepthwiseRows x_rows_;
   bool streamed_;
   float* weights_;  // packed
   float* mean_;     // [slot][padded]
   float* m2_;
-  float* rings_;  // [thread]
+  float* rings_;  // [thread], each followed by the buffer of x_rows_
 };
 
 Forward::Forward(const CpuContext& context, const DepthwiseForward& a)
@@ -73,26 +90,53 @@ Forward::Forward(const CpuContext& context, const DepthwiseForward& a)
       ring_(a.w.k, a.left, columns_, plan_.channels(), loops_.lanes),
       workspace_(context, "depthwise"),
       x_(with_channels(workspace_, a.x)),
+      x_rows_(context, workspace_, a.x.y, a.expansion, plan_),
       streamed_(streams_past_caches(a.y)),
       weights_(workspace_.take(long{plan_.padded()} * a.w.k * a.w.k)),
       mean_(filled(workspace_, long{plan_.slots()} * plan_.padded(), 0)),
       m2_(filled(workspace_, long{plan_.slots()} * plan_.padded(), 0)),
-      rings_(filled(workspace_, context.threads * ring_.floats(), 0)) {}
+      rings_(filled(workspace_, context.threads * scratch(), 0)) {}
 
-void Forward::load(const DepthwiseTile& tile, int n, int h, float* out, const Ahead& ahead) const {
-  loops_.source({.shape = {x_.y.w, tile.c, x_.y.c},
-                 .y = x_.y.f32() + row_offset(x_.y, n, h) + tile.c0,
+void Forward::load(const DepthwiseTile& tile, int n, int h, float* rows,
+                   const RowsAhead& ahead) const {
+  const DepthwiseRows::Row row = x_rows_.at(tile, n, h, rows + ring_.floats());
+  loops_.source({.shape = {x_.y.w, tile.c, row.stride},
+                 .y = row.x,
                  .scale = x_.scale + tile.c0,
                  .shift = x_.shift + tile.c0,
                  .act = x_.act,
-                 .out = out,
+                 .out = ring_.at(rows, h),
                  .block = ring_.block,
                  .ahead = ahead});
 }
 
+/// Of what the next output row begins with, loading fetches one row, convolving the others. What an
+/// expansion reads it fetches itself.
+Forward::Fetches Forward::ahead(const DepthwiseTile& tile, int n, int p) const {
+  const Tensor& x = x_.y;
+  const Tensor& y = args_.y;
+  Fetches next;
+  if (x) {
+    const int h = p * args_.stride - args_.top + args_.w.k;
+    const float* row = x.f32() + row_offset(x, n, h) + tile.c0;
+    const long width = long{x.w} * x.c;
+    if (args_.stride == 1) {
+      next.convolving.add(row);
+    } else {
+      next.loading.add(row);
+      next.convolving.add(row + width);
+      next.convolving.add(row + width + long{y.w} * x.c);
+    }
+  }
+  if (!streamed_) {
+    RowsAhead& with = x && args_.stride == 1 ? next.loading : next.convolving;
+    with.add(y.f32() + row_offset(y, n, p + 1) + tile.c0);
+  }
+  return next;
+}
+
 void Forward::tile(const DepthwiseTile& tile, float* rows) const {
   const int k = args_.w.k, stride = args_.stride;
-  const Tensor& x = x_.y;
   const Tensor& y = args_.y;
   const long slot = long{tile.slot} * plan_.padded() + tile.c0;
   ForwardRow row;
@@ -106,30 +150,17 @@ void Forward::tile(const DepthwiseTile& tile, float* rows) const {
     int loaded = 0;
     for (int p = tile.row0; p < tile.row1; ++p) {
       const int window = p * stride - args_.top;
-      const int first = std::max(window, 0), last = std::min(window + k, x.h);
-      // Of what the next output row begins with, loading fetches one row, convolving the others.
-      const float* next_x = x.f32() + row_offset(x, n, window + k) + tile.c0;
-      const float* next_y = y.f32() + row_offset(y, n, p + 1) + tile.c0;
-      Ahead loading, convolving;
-      if (stride == 1) {
-        if (!streamed_) loading.add(next_y);
-        convolving.add(next_x);
-      } else {
-        loading.add(next_x);
-        const long width = long{x.w} * x.c;
-        convolving.add(next_x + width);
-        convolving.add(next_x + width + long{y.w} * x.c);
-        if (!streamed_) convolving.add(next_y);
-      }
+      const int first = std::max(window, 0), last = std::min(window + k, x_.y.h);
+      const Fetches next = ahead(tile, n, p);
       for (int h = std::max(first, loaded); h < last; ++h) {
-        load(tile, n, h, ring_.at(rows, h), h == last - 1 ? loading : Ahead{});
+        load(tile, n, h, rows, h == last - 1 ? next.loading : RowsAhead{});
       }
       loaded = last;
       row.rows = last - first;
       row.first = first - window;
       for (int h = first; h < last; ++h) row.u[h - first] = ring_.at(rows, h) - ring_.before;
       row.y = y.f32() + row_offset(y, n, p) + tile.c0;
-      row.ahead = convolving;
+      row.ahead = next.convolving;
       loops_.forward[k / 2 - 1][stride - 1](row);
       row.count += static_cast<float>(y.w);
     }
@@ -137,10 +168,11 @@ void Forward::tile(const DepthwiseTile& tile, float* rows) const {
 }
 
 void Forward::run(CpuContext& context) const {
+  x_rows_.pack(context);
   parallel(context, plan_.padded() / loops_.lanes,
            [&](long block, int) { pack_weights(args_.w, block, loops_.lanes, weights_); });
   parallel(context, plan_.tiles(), [&](long index, int slot) {
-    tile(plan_[static_cast<int>(index)], rings_ + slot * ring_.floats());
+    tile(plan_[static_cast<int>(index)], rings_ + slot * scratch());
     // Streamed stores are ordered by fences only.
     if (streamed_) std::atomic_thread_fence(std::memory_order_seq_cst);
   });
@@ -154,7 +186,10 @@ void Forward::run(CpuContext& context) const {
 }  // namespace
 
 void depthwise(CpuContext& context, const DepthwiseForward& args) {
-  check_depthwise("depthwise", args.x, args.w, args.stride, args.top, args.left, args.y);
+  const char* kernel = "depthwise";
+  check_depthwise({kernel, args.x, args.w, args.stride, args.top, args.left, args.y});
+  check_rows(kernel, args.x.y, args.expansion);
+  check_same_shape(kernel, "y", args.y, args.y);
   Forward(context, args).run(context);
 }
 

@@ -5,7 +5,7 @@
 #include <atomic>
 
 #include "kernels/check.h"
-#include "kernels/depthwise_tiles.h"
+#include "kernels/depthwise_rows.h"
 #include "kernels/parallel.h"
 
 namespace tunas::kernels {
@@ -13,10 +13,11 @@ namespace tunas::kernels {
 Cost cost(const DepthwiseBackward& args) {
   const double products = 2.0 * args.w.k * args.w.k * static_cast<double>(args.dy.dz.size());
   const double dx = bytes_of(args.dx.dz);
-  return {products * ((args.dx.dz ? 1 : 0) + (args.dw ? 1 : 0)),
-          bytes_of(args.dy.dz) + (args.dy.ca ? bytes_of(args.dy.y) : 0) + bytes_of(args.x.y) +
-              (args.dx.how == Write::accumulate ? dx : 0),
-          dx};
+  Cost cost{products * ((args.dx.dz ? 1 : 0) + (args.dw ? 1 : 0)),
+            bytes_of(args.dy.dz) + (args.dy.ca ? bytes_of(args.dy.y) : 0) + bytes_of(args.x.y) +
+                (args.dx.how == Write::accumulate ? dx : 0),
+            dx};
+  return cost += kernels::cost(args.expansion);
 }
 
 namespace cpu {
@@ -32,9 +33,10 @@ class Backward {
  private:
   void tile(const DepthwiseTile& tile, float* rows) const;
   void load_dy(const DepthwiseTile& tile, int n, int p, float* out) const;
-  Ahead ahead(const DepthwiseTile& tile, int n, int h) const;
+  RowsAhead ahead(const DepthwiseTile& tile, int n, int h) const;
   void add_dw(CpuContext& context) const;
   void add_slots(float* parts, const float* factor, float* out) const;
+  long scratch() const { return ring_.floats() + x_rows_.floats(); }
 
   const DepthwiseBackward& args_;
   const DepthwiseLoops& loops_;
@@ -43,13 +45,14 @@ class Backward {
   DepthwiseRing ring_;  // of dy
   Workspace workspace_;
   Source x_;
+  DepthwiseRows x_rows_;
   const float* mean_;
   bool streamed_;
   float* weights_;  // packed
   float* dw_;       // [slot][padded][k*k], packed as the weights
   float* sum_dz_;   // [slot][padded]
   float* sum_dz_centred_;
-  float* rings_;  // [thread]
+  float* rings_;  // [thread], each followed by the buffer of x_rows_
 };
 
 Backward::Backward(const CpuContext& context, const DepthwiseBackward& a)
@@ -61,25 +64,34 @@ Backward::Backward(const CpuContext& context, const DepthwiseBackward& a)
       ring_(ceil_div(a.w.k, a.stride), before_, columns_, plan_.channels(), loops_.lanes),
       workspace_(context, "depthwise_backward"),
       x_(with_channels(workspace_, a.x)),
+      x_rows_(context, workspace_, a.x.y, a.expansion, plan_),
       mean_(a.dx.mean ? a.dx.mean : filled(workspace_, a.x.y.c, 0)),
       streamed_(a.dx.dz && a.dx.how == Write::overwrite && streams_past_caches(a.dx.dz)),
       weights_(workspace_.take(long{plan_.padded()} * a.w.k * a.w.k)),
       dw_(workspace_.take(long{plan_.slots()} * plan_.padded() * a.w.k * a.w.k)),
       sum_dz_(filled(workspace_, long{plan_.slots()} * plan_.padded(), 0)),
       sum_dz_centred_(filled(workspace_, long{plan_.slots()} * plan_.padded(), 0)),
-      rings_(filled(workspace_, context.threads * ring_.floats(), 0)) {}
+      rings_(filled(workspace_, context.threads * scratch(), 0)) {}
 
 void Backward::load_dy(const DepthwiseTile& tile, int n, int p, float* out) const {
   const Incoming& dy = args_.dy;
   const long at = row_offset(dy.dz, n, p) + tile.c0;
+  // Without dz there is a spread alone: whatever is read counts nothing then.
   IncomingRow row;
   row.shape = {dy.dz.w, tile.c, dy.dz.c};
-  row.dz = dy.dz.f32() + at;
+  row.dz = dy.dz ? dy.dz.f32() + at : dy.y.f32() + at;
   if (dy.ca) {
     row.y = dy.y.f32() + at;
     row.ca = dy.ca + tile.c0;
     row.cb = dy.cb + tile.c0;
     row.cc = dy.cc + tile.c0;
+  }
+  if (const Deferred& deferred = dy.deferred; deferred.scale) {
+    row.weight = dy.dz ? deferred.weight : 0;
+    row.spread = deferred.spread ? deferred.spread + long{n} * dy.dz.c + tile.c0 : nullptr;
+    row.scale = deferred.scale + tile.c0;
+    row.shift = deferred.shift + tile.c0;
+    row.act = deferred.act;
   }
   row.out = out;
   row.block = ring_.block;
@@ -88,16 +100,16 @@ void Backward::load_dy(const DepthwiseTile& tile, int n, int p, float* out) cons
 
 /// The next rows of x and dx, and the rows of dy that come into reach: with stride 2 two rows of
 /// dy, as wide as one of x together, every fourth row. Beyond an image the next one begins.
-Ahead Backward::ahead(const DepthwiseTile& tile, int n, int h) const {
+RowsAhead Backward::ahead(const DepthwiseTile& tile, int n, int h) const {
   const Incoming& dy = args_.dy;
   const long at = row_offset(x_.y, n, h + 1) + tile.c0;
-  Ahead ahead;
-  ahead.add(x_.y.f32() + at);
+  RowsAhead ahead;
+  if (x_.y) ahead.add(x_.y.f32() + at);
   if (args_.dx.dz && !streamed_) ahead.add(args_.dx.dz.f32() + at);
   const int next = h + 1 + args_.top;
   if (next % (args_.stride * args_.stride) == 0) {
     const long row = row_offset(dy.dz, n, next / args_.stride) + tile.c0;
-    ahead.add(dy.dz.f32() + row);
+    if (dy.dz) ahead.add(dy.dz.f32() + row);
     if (dy.ca) ahead.add(dy.y.f32() + row);
   }
   return ahead;
@@ -132,9 +144,10 @@ void Backward::tile(const DepthwiseTile& tile, float* rows) const {
       row.rows = std::max(last - first, 0);
       row.first = padded - (last - 1) * stride;
       for (int r = 0; r < row.rows; ++r) row.dy[r] = ring_.at(rows, last - 1 - r);
-      const long at = row_offset(x_.y, n, h) + tile.c0;
-      row.x = x_.y.f32() + at;
-      row.dz = args_.dx.dz ? args_.dx.dz.f32() + at : nullptr;
+      const DepthwiseRows::Row x = x_rows_.at(tile, n, h, rows + ring_.floats());
+      row.x = x.x;
+      row.x_stride = x.stride;
+      row.dz = args_.dx.dz ? args_.dx.dz.f32() + row_offset(x_.y, n, h) + tile.c0 : nullptr;
       row.ahead = ahead(tile, n, h);
       loops_.backward[k / 2 - 1][stride - 1](row);
     }
@@ -171,10 +184,11 @@ void Backward::add_slots(float* parts, const float* factor, float* out) const {
 }
 
 void Backward::run(CpuContext& context) const {
+  x_rows_.pack(context);
   parallel(context, plan_.padded() / loops_.lanes,
            [&](long block, int) { pack_weights(args_.w, block, loops_.lanes, weights_); });
   parallel(context, plan_.tiles(), [&](long index, int slot) {
-    tile(plan_[static_cast<int>(index)], rings_ + slot * ring_.floats());
+    tile(plan_[static_cast<int>(index)], rings_ + slot * scratch());
     // Streamed stores are ordered by fences only.
     if (streamed_) std::atomic_thread_fence(std::memory_order_seq_cst);
   });
@@ -184,12 +198,24 @@ void Backward::run(CpuContext& context) const {
   add_slots(sum_dz_centred_, args_.dx.inv_std, args_.dx.sum_dz_xhat);
 }
 
+void check_incoming(const char* kernel, const Incoming& dy) {
+  const Deferred& deferred = dy.deferred;
+  if (dy.ca) check_same_shape(kernel, "dy.y", dy.y, dy.dz);
+  require(!dy.ca == !dy.cb && !dy.ca == !dy.cc, kernel, ": ca, cb and cc go together");
+  require(!deferred.scale || (dy.ca && deferred.shift), kernel,
+          ": a deferred gradient needs a shift, and ca with the raw output");
+  require(dy.dz || (deferred.scale && deferred.spread), kernel,
+          ": dz has no memory; pass a tensor or a deferred spread");
+  if (dy.dz) check_same_shape(kernel, "dz", dy.dz, dy.dz);
+}
+
 }  // namespace
 
 void depthwise_backward(CpuContext& context, const DepthwiseBackward& args) {
   const char* kernel = "depthwise_backward";
-  check_depthwise(kernel, args.x, args.w, args.stride, args.top, args.left, args.dy.dz);
-  if (args.dy.ca) check_same_shape(kernel, "dy.y", args.dy.y, args.dy.dz);
+  check_depthwise({kernel, args.x, args.w, args.stride, args.top, args.left, args.dy.dz});
+  check_rows(kernel, args.x.y, args.expansion);
+  check_incoming(kernel, args.dy);
   require(!args.dw || (args.dw.in.now == args.w.in.now && args.dw.k == args.w.k), kernel,
           ": dw is not shaped like w");
   if (args.dx.dz) check_same_shape(kernel, "dx", args.dx.dz, args.x.y);

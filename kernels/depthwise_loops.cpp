@@ -99,7 +99,7 @@ inline Span out_span(Span span, bool streamed, const float* out, const RowShape&
 /// Walks through the rows of `ahead` in the order of memory, into L2: L1 holds the rows in use.
 class Fetch {
  public:
-  Fetch(const Ahead& ahead, const RowShape& shape)
+  Fetch(const RowsAhead& ahead, const RowShape& shape)
       : ahead_(ahead), c_(shape.c), skip_(shape.stride - shape.c) {}
 
   template <int T>
@@ -123,7 +123,7 @@ class Fetch {
   }
 
  private:
-  const Ahead& ahead_;
+  const RowsAhead& ahead_;
   int c_;
   long skip_;
   long at_ = 0;
@@ -165,7 +165,27 @@ void incoming_row(const IncomingRow& row) {
   });
 }
 
+template <Act A>
+void deferred_row(const IncomingRow& row) {
+  float* out = row.out;
+  for_channels(row.shape.c, [&](int i, auto part) {
+    const Vec ca = load(row.ca + i, part), cb = load(row.cb + i, part), cc = load(row.cc + i, part);
+    const Vec scale = load(row.scale + i, part), shift = load(row.shift + i, part);
+    const Vec spread = row.spread ? load(row.spread + i, part) : Vec{};
+    long at = i;
+    for (int q = 0; q < row.shape.w; ++q, at += row.shape.stride) {
+      const Vec y = load(row.y + at, part);
+      const Vec da = row.weight * load(row.dz + at, part) + spread;
+      store(out + q * kLanes, ca * (da * derivative<A>(scale * y + shift)) + (cb * y + cc));
+    }
+    out += row.block;
+  });
+}
+
 void incoming(const IncomingRow& row) {
+  if (row.scale) {
+    return with_act(row.act, [&](auto act) { deferred_row<decltype(act)::value>(row); });
+  }
   row.ca ? incoming_row<true>(row) : incoming_row<false>(row);
 }
 
@@ -291,9 +311,9 @@ void backward_row(const BackwardRow& row) {
     for_tiles<kWide>(row.shape.w, [&](int q, auto tile) {
       constexpr int T = decltype(tile)::value;
       fetch.next<T>();
-      const float* x = row.x + q * stride + i;
+      const float* x = row.x + q * row.x_stride + i;
       Vec u[T], du[T];
-      load_tile(x, stride, in, u);
+      load_tile(x, row.x_stride, in, u);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) u[t] = activate<A>(scale[0] * u[t] + shift[0]);
       const long column = block + static_cast<long>((q + row.left) / S) * kLanes;
@@ -303,7 +323,7 @@ void backward_row(const BackwardRow& row) {
         backward_tile<K, S, S - 1>(row, column, weights, grads, u, du);
       }
       if (row.dz == nullptr) return;
-      load_tile(x, stride, in, u);
+      load_tile(x, row.x_stride, in, u);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
         du[t] *= derivative<A>(scale[0] * u[t] + shift[0]);

@@ -22,7 +22,7 @@ struct RowShape {
 };
 
 /// Rows that are wanted soon, of the shape of the row at hand: fetched in step with its arithmetic.
-struct Ahead {
+struct RowsAhead {
   static constexpr int kMax = 4;
   const float* at[kMax] = {};
   int count = 0;
@@ -39,10 +39,11 @@ struct SourceRow {
   Act act = Act::none;
   float* out = nullptr;  // first column of block 0
   long block = 0;        // floats from block to block
-  Ahead ahead;
+  RowsAhead ahead;
 };
 
-/// out = ca*dz + cb*y + cc, or dz where ca is null
+/// out = ca*dz + cb*y + cc, or dz where ca is null. With a scale dz, which then is the gradient of
+/// an activated value, is replaced by (weight*dz + spread)*act'(scale*y + shift).
 struct IncomingRow {
   RowShape shape;
   const float* dz = nullptr;
@@ -50,6 +51,11 @@ struct IncomingRow {
   const float* ca = nullptr;
   const float* cb = nullptr;
   const float* cc = nullptr;
+  float weight = 1;
+  const float* spread = nullptr;  // of the row's image; null: 0
+  const float* scale = nullptr;
+  const float* shift = nullptr;
+  Act act = Act::none;
   float* out = nullptr;
   long block = 0;
 };
@@ -68,7 +74,7 @@ struct ForwardRow {
   float count = 0;
   float* mean = nullptr;
   float* m2 = nullptr;
-  Ahead ahead;
+  RowsAhead ahead;
 };
 
 /// One input row x: dw += dy*u and du from the rows of dy that read it; dy[r] meets filter row
@@ -84,6 +90,7 @@ struct BackwardRow {
   const float* weights = nullptr;
   float* dw = nullptr;
   const float* x = nullptr;
+  long x_stride = 0;
   const float* scale = nullptr;
   const float* shift = nullptr;
   Act act = Act::none;
@@ -93,7 +100,7 @@ struct BackwardRow {
   const float* mean = nullptr;
   float* sum_dz = nullptr;
   float* sum_dz_centred = nullptr;
-  Ahead ahead;
+  RowsAhead ahead;
 };
 
 struct DepthwiseLoops {

@@ -73,10 +73,14 @@ void pack_weights(const Filter& w, long block, int lanes, float* packed) {
   }
 }
 
-void check_depthwise(const char* kernel, const Source& x, const Filter& w, int stride, int top,
-                     int left, const Tensor& y) {
-  check_shape(kernel, "x", x.y, y.n, x.y.h, x.y.w, y.c);
-  check_shape(kernel, "y", y, x.y.n, y.h, y.w, w.in.now);
+void check_depthwise(const DepthwiseShapes& call) {
+  const char* const kernel = call.kernel;
+  const Tensor& y = call.y;
+  const Source& x = call.x;
+  const Filter& w = call.w;
+  const int top = call.top, left = call.left, stride = call.stride;
+  require(y.n == x.y.n && y.c == x.y.c && y.c == w.in.now, kernel, ": x is ", shape_of(x.y), ", y ",
+          shape_of(y), " and the filter ", w.in.now, " wide; images and channels must be the same");
   require(w.data && w.type == DType::f32 && w.in.now <= w.in.max && w.in.now % 8 == 0, kernel,
           ": filter of width ", w.in.now, "/", w.in.max, "; pass fp32 with a multiple of 8");
   require(w.k == 3 || w.k == 5 || w.k == 7, kernel, ": k is ", w.k, "; it must be 3, 5 or 7");

@@ -71,8 +71,17 @@ Source with_channels(Workspace& workspace, Source x);
 /// One block of [k][k][c.max] -> packed[block][k*k][lanes]; absent channels are 0.
 void pack_weights(const Filter& w, long block, int lanes, float* packed);
 
-/// Throws Error(usage) unless a k x k window from (-top, -left) leads from x to y.
-void check_depthwise(const char* kernel, const Source& x, const Filter& w, int stride, int top,
-                     int left, const Tensor& y);
+/// What both passes are called with.
+struct DepthwiseShapes {
+  const char* kernel;
+  const Source& x;
+  const Filter& w;
+  int stride, top, left;
+  const Tensor& y;  // or its gradient
+};
+
+/// Throws Error(usage) unless a k x k window from (-top, -left) leads from x to y, whether or not
+/// they have memory.
+void check_depthwise(const DepthwiseShapes& call);
 
 }  // namespace tunas::kernels::cpu

@@ -71,6 +71,8 @@ void set_value(Problem& problem, std::string_view key, std::string_view value,
     problem.c = width(problem, value, word);
   } else if (key == "o") {
     problem.o = width(problem, value, word);
+  } else if (key == "e") {
+    problem.e = width(problem, value, word);
   } else if (key == "k") {
     problem.k = positive(problem, value, word);
   } else if (key == "s") {
@@ -85,7 +87,7 @@ void set_value(Problem& problem, std::string_view key, std::string_view value,
     problem.padding = Padding::symmetric;
   } else {
     fail(Exit::usage, "problem '", problem.text, "': cannot read '", word,
-         "'; keys are n, hw, h, w, c, o, k, s, size, act and pad=same|symmetric");
+         "'; keys are n, hw, h, w, c, o, e, k, s, size, act and pad=same|symmetric");
   }
 }
 

@@ -3,7 +3,8 @@
 //   depthwise n=2 hw=28 c=240/512 k=5 s=2 pad=symmetric act=relu6 norm gate
 //
 // The operation, then `key=value` and flags in any order. Widths are active/stored, or one number
-// for both. c: channels of the input, o: of the output.
+// for both. c: channels of the input, o: of the output, e: of what is expanded to the input (which
+// then is not stored).
 #pragma once
 
 #include <string>
@@ -18,7 +19,7 @@ struct Problem {
   std::string text;
   std::string op;
   int n = 1, h = 1, w = 1;  // hw=9 sets both
-  Width c{8, 8}, o{8, 8};
+  Width c{8, 8}, o{8, 8}, e{0, 0};
   int k = 1, s = 1;
   int size = 1;                     // parameters of an update
   Padding padding = Padding::same;  // pad=same|symmetric

@@ -33,6 +33,12 @@ Values normalised(const Source& x);  // z
 Values activated(const Source& x);   // a
 Values read(const Source& x);        // u
 
+/// What makes a source's y where it is not stored.
+struct Expansion {
+  Source x;
+  Values w;  // [out][in]; empty: there is no expansion
+};
+
 struct SourceGrad {
   Values dz;
   Values sum_dz, sum_dz_xhat;  // empty unless mean and inv_std were given

@@ -1,5 +1,7 @@
 #include "tests/support/sources.h"
 
+#include <cmath>
+
 namespace tunas::test {
 namespace {
 
@@ -40,6 +42,25 @@ SourceMemory::SourceMemory(const reference::Source& values)
 kernels::Source SourceMemory::view() const {
   return {tensor(y_, values_.shape), scale_.optional(), shift_.optional(), values_.act,
           gate_.optional()};
+}
+
+reference::Expansion draw_expansion(Generator& random, const Problem& problem) {
+  if (problem.e.now == 0) return {};
+  const reference::Shape shape{problem.n, problem.h, problem.w, problem.e.now};
+  reference::Expansion expansion{draw_source(random, problem, shape),
+                                 random.tensor(long{problem.c.now} * problem.e.now)};
+  if (random.numbers() == Numbers::real) {
+    for (double& w : expansion.w) w = std::floor(w) / 16;
+  }
+  return expansion;
+}
+
+ExpansionMemory::ExpansionMemory(const reference::Expansion& values, const Problem& problem)
+    : values_(values), x_(values.x), w_(problem.c, problem.e, 1, values.w) {}
+
+kernels::Expansion ExpansionMemory::view() const {
+  if (values_.w.empty()) return {};
+  return {x_.view(), w_.view()};
 }
 
 Results GradValues::expected(const reference::SourceGrad& contribution) const {

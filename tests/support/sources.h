@@ -30,6 +30,21 @@ class SourceMemory {
   Guarded y_, scale_, shift_, gate_;
 };
 
+/// Of problem.c channels from problem.e, on numbers so coarse that these channels and what a source
+/// makes of them are exact in float.
+reference::Expansion draw_expansion(Generator& random, const Problem& problem);
+
+class ExpansionMemory {
+ public:
+  ExpansionMemory(const reference::Expansion& values, const Problem& problem);
+  kernels::Expansion view() const;
+
+ private:
+  const reference::Expansion& values_;
+  SourceMemory x_;
+  StoredFilter w_;
+};
+
 /// What a SourceGrad holds before the call: with `norm` the mean and inv_std of the sums, with
 /// `accumulate` numbers that must be added to, otherwise nothing (the memory is NaN).
 struct GradValues {
