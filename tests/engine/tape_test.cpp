@@ -121,7 +121,8 @@ TEST_F(TapeTest, AnUnstoredActivationTakesMemoryWhenItIsWanted) {
   EXPECT_EQ(arena.used(), 0u);
   EXPECT_FALSE(tape.value(x));
   EXPECT_EQ(tape.value(x).c, 8);
-  EXPECT_EQ(tape.store(x).data, tape.value(x).data);
+  const Tensor stored = tape.store(x);
+  EXPECT_EQ(stored.data, tape.value(x).data);
   EXPECT_EQ(arena.used(), tape.value(x).bytes());
 }
 
