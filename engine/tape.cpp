@@ -17,6 +17,7 @@ Tape::Tape(Stream stream, Arena& arena, ParamStore& params, DType type)
     : stream_(stream), arena_(&arena), params_(&params), type_(type) {
   // Larger than any published space needs, so that a step does not grow them.
   nodes_.reserve(2048);
+  owners_.reserve(256);
   entries_.reserve(1024);
 }
 
@@ -24,6 +25,7 @@ void Tape::reset(Pass pass) {
   pass_ = pass;
   arena_->reset();
   nodes_.clear();
+  owners_.clear();
   entries_.clear();
   chunk_ = offset_ = 0;
 }
@@ -56,6 +58,24 @@ Tape::Slot Tape::grad_slot(Var v) {
   return {node.grad, Write::overwrite};
 }
 
+void Tape::share_grad(Var to, Var from) {
+  Node& node = nodes_[static_cast<std::size_t>(to.id)];
+  Node& owner = nodes_[static_cast<std::size_t>(from.id)];
+  if (node.gradient == Gradient::none) return;
+  require(owner.grad && !node.grad, "share_grad: the gradient of tensor ", from.id,
+          " must be there, that of tensor ", to.id, " must not");
+  const Tensor &a = node.value, &b = owner.value;
+  require(a.n == b.n && a.h == b.h && a.w == b.w && a.c == b.c && node.grad_type == owner.grad.type,
+          "share_grad: tensors ", to.id, " and ", from.id, " differ in shape or type");
+  if (owner.shared < 0) {
+    owner.shared = static_cast<int>(owners_.size());
+    owners_.push_back(1);
+  }
+  ++owners_[static_cast<std::size_t>(owner.shared)];
+  node.shared = owner.shared;
+  node.grad = owner.grad;
+}
+
 void* Tape::place(std::size_t bytes, std::size_t align) {
   offset_ = (offset_ + align - 1) / align * align;
   if (chunk_ < chunks_.size() && offset_ + bytes > kChunk) {
@@ -70,7 +90,9 @@ void* Tape::place(std::size_t bytes, std::size_t align) {
 
 void Tape::drop(Node& node) {
   if (node.value) arena_->free(node.value.data, node.value.bytes());
-  if (node.grad) arena_->free(node.grad.data, node.grad.bytes());
+  if (node.grad && (node.shared < 0 || --owners_[static_cast<std::size_t>(node.shared)] == 0)) {
+    arena_->free(node.grad.data, node.grad.bytes());
+  }
   node.value.data = node.grad.data = nullptr;
 }
 

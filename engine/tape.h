@@ -2,7 +2,8 @@
 // end. Values and gradients live in an Arena; backward returns the memory of each op as it passes.
 //
 // Convention of gradients: grad_slot hands out storage and says overwrite the first time,
-// accumulate afterwards; so nothing is zeroed.
+// accumulate afterwards; so nothing is zeroed. An op whose inputs have the gradient of its output
+// may let them share it, where readers() says that nobody else will write to it.
 #pragma once
 
 #include <cstddef>
@@ -61,6 +62,14 @@ class Tape {
     Write how = Write::overwrite;
   };
   Slot grad_slot(Var v);
+  /// The gradient of `from` becomes that of `to` as well, which has none yet and is of the same
+  /// shape; later writers of either add to both. The memory is returned with its last owner. Does
+  /// nothing where no gradient of `to` is wanted.
+  void share_grad(Var to, Var from);
+
+  /// Announces, in the forward pass, an op that will write a gradient of `v`.
+  void read(Var v) { ++nodes_[static_cast<std::size_t>(v.id)].readers; }
+  int readers(Var v) const { return nodes_[static_cast<std::size_t>(v.id)].readers; }
 
   /// Records `closure(Tape&)`, which may capture trivially destructible values only.
   template <class Closure>
@@ -104,6 +113,8 @@ class Tape {
     Gradient gradient = Gradient::none;
     DType grad_type = DType::f32;
     int born = 0;  // entries on the tape when it was made
+    int readers = 0;
+    int shared = -1;  // in owners_; -1: the gradient has one owner
   };
   struct Entry {
     void (*run)(void* closure, Tape& tape);
@@ -122,6 +133,7 @@ class Tape {
   Pass pass_ = Pass::train;
   const char* layer_ = "";
   std::vector<Node> nodes_;
+  std::vector<int> owners_;  // of each gradient that is shared
   std::vector<Entry> entries_;
   std::vector<std::unique_ptr<char[]>> chunks_;  // closures; kept between passes
   std::size_t chunk_ = 0, offset_ = 0;
