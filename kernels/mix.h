@@ -35,12 +35,14 @@ struct MixBackward {
 struct MixSums {
   struct Term {
     float weight = 1;
-    Source x;                        // normalised
+    Source x;                        // normalised, ungated, of dout's shape
     Write how = Write::overwrite;    // of the sums
     const float* mean = nullptr;     // [c]
     const float* inv_std = nullptr;  // [c]
     float* sum_dz = nullptr;         // [c]
     float* sum_dz_xhat = nullptr;    // [c]
+
+    TUNAS_HD SourceGrad grad() const { return {{}, how, mean, inv_std, sum_dz, sum_dz_xhat}; }
   };
   Tensor dout;
   int terms = 0;

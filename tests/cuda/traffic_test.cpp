@@ -14,6 +14,7 @@
 #include "kernels/pointwise.h"
 #include "kernels/pool.h"
 #include "kernels/softmax_xent.h"
+#include "kernels/spread.h"
 #include "kernels/update.h"
 #include "tests/cuda/reference.h"
 #include "tests/emulation/observer.h"
@@ -163,6 +164,16 @@ TEST(CudaTraffic, Mix) {
       hold("mix backward" + name, kernels::cuda::mix_backward,
            {out.tensor(), 0.5f, x.args(), dx.args()}, kernels::cuda::kMixSlack);
     }
+    const GradField dx(x, 60), dr(r, 70);
+    kernels::MixSums sums;
+    sums.dout = out.tensor();
+    for (const GradField* g : {&dx, &dr, &dx, &dr}) {
+      sums.term[sums.terms++] = {
+          1,           g->x.args(), Write::overwrite, g->mean.f32(), g->inv_std.f32(),
+          g->s1.f32(), g->s2.f32()};
+      hold("mix sums" + name + " terms=" + std::to_string(sums.terms), kernels::cuda::mix_sums,
+           sums, kernels::cuda::kMixSlack);
+    }
   }
 }
 
@@ -172,6 +183,15 @@ TEST(CudaTraffic, PoolAndGate) {
   const Field y = Field::random(kHalf, n, 1, 1, c, 2), partial(kHalf, n, hw, hw, c);
   hold("pool", kernels::cuda::pool, {x.args(), y.tensor()}, kernels::cuda::kPoolSlack);
   const GradField dx(x, 60);
+  const Field slopes = Field::random(DType::f32, 2 * n, 1, 1, c, 4), spread(DType::f32, n, 1, 1, c);
+  hold("pool with slopes", kernels::cuda::pool, {x.args(), y.tensor(), dx.mean.f32(), slopes.f32()},
+       kernels::cuda::kPoolSlack);
+  hold("spread", kernels::cuda::spread,
+       {y.tensor(), hw * hw, slopes.f32(), nullptr, dx.inv_std.f32(), spread.f32(), dx.s1.f32(),
+        dx.s2.f32()});
+  hold("spread of a gated", kernels::cuda::spread,
+       {y.tensor(), hw * hw, slopes.f32(), slopes.f32(), dx.inv_std.f32(), spread.f32(),
+        dx.s1.f32(), dx.s2.f32()});
   hold("pool backward", kernels::cuda::pool_backward, {y.tensor(), x.args(), {}, dx.args()},
        kernels::cuda::kPoolSlack);
   hold("pool backward of a gated", kernels::cuda::pool_backward,
