@@ -12,7 +12,7 @@ constexpr int kChannels = 16, kSlices = 32;
 template <class T>
 __global__ void __launch_bounds__(kChannels* kSlices) spread_kernel(Spread a, float per_pixel) {
   constexpr int kDeep = 4;
-  __shared__ float slices[2][kSlices][kChannels];
+  __shared__ float slices[2][kSlices + 1][kChannels];  // both sums in different banks
   const int lane = static_cast<int>(threadIdx.x) % kChannels;
   const int slice = static_cast<int>(threadIdx.x) / kChannels;
   const int c = a.dy.c, channel = static_cast<int>(blockIdx.x) * kChannels + lane;
