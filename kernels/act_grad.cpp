@@ -59,13 +59,7 @@ void act_grad(CpuContext& context, const ActGrad& args) {
                     .sum_dz = sums,
                     .sum_dz_centred = sums + c});
   });
-  if (!dx.mean) return;
-  AddChunks add{static_cast<int>(tiles), partial_size, partial, 0, c, nullptr, dx.how, dx.sum_dz};
-  add_chunks(add);
-  add.partial = partial + c;
-  add.factor = dx.inv_std;
-  add.sum = dx.sum_dz_xhat;
-  add_chunks(add);
+  add_source_sums(dx, partial, static_cast<int>(tiles), partial_size, c);
 }
 
 }  // namespace tunas::kernels::cpu

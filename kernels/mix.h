@@ -35,12 +35,14 @@ struct MixBackward {
 struct MixSums {
   struct Term {
     float weight = 1;
-    Source x;                        // normalised
+    Source x;                        // normalised, ungated, of dout's shape
     Write how = Write::overwrite;    // of the sums
     const float* mean = nullptr;     // [c]
     const float* inv_std = nullptr;  // [c]
     float* sum_dz = nullptr;         // [c]
     float* sum_dz_xhat = nullptr;    // [c]
+
+    TUNAS_HD SourceGrad grad() const { return {{}, how, mean, inv_std, sum_dz, sum_dz_xhat}; }
   };
   Tensor dout;
   int terms = 0;
@@ -58,6 +60,8 @@ void mix_sums(CpuContext& context, const MixSums& args);
 namespace cuda {
 // A thread's constants serve few rows in a test; its sums of eight channels meet in banks.
 inline constexpr Slack kMixSlack{1.15, 0.15, 1.3, 2.6};
+// Partial sums are all that it writes, eight channels a lane, for few rows in a test.
+inline constexpr Slack kMixSumsSlack{1.15, 0.2, 1.45, 2.6};
 void mix(CudaContext& context, const MixForward& args);
 void mix_backward(CudaContext& context, const MixBackward& args);
 void mix_sums(CudaContext& context, const MixSums& args);

@@ -47,20 +47,36 @@ inline void for_rows(long rows, F&& f) {
   for (; r < rows; ++r) f(r, Rows<1>{});
 }
 
+template <Act A, bool Slopes>
+void sum_act_rows(const SumActRows& rows) {
+  for_rows(rows.rows, [&](long first, auto together) {
+    for_channels(rows.c, [&](int i, auto part) {
+      const Vec mean = Slopes ? load(rows.mean + i, part) : Vec{};
+      Vec sum = load(rows.sum + i, part), slopes = {}, centred = {};
+#pragma GCC unroll 4
+      for (int r = 0; r < decltype(together)::value; ++r) {
+        const Vec y = load(rows.y + (first + r) * rows.stride + i, part);
+        const Vec z = normalised(rows, y, i, part);
+        sum += activate<A>(z);
+        if constexpr (Slopes) {
+          const Vec slope = derivative<A>(z);
+          slopes += slope;
+          centred += slope * (y - mean);
+        }
+      }
+      store(rows.sum + i, sum, part);
+      if constexpr (Slopes) {
+        store(rows.slope_sum + i, load(rows.slope_sum + i, part) + slopes, part);
+        store(rows.slope_sum_centred + i, load(rows.slope_sum_centred + i, part) + centred, part);
+      }
+    });
+  });
+}
+
 void sum_act(const SumActRows& rows) {
   with_act(rows.act, [&](auto act) {
-    for_rows(rows.rows, [&](long first, auto together) {
-      const float* y = rows.y + first * rows.stride;
-      for_channels(rows.c, [&](int i, auto part) {
-        Vec sum = load(rows.sum + i, part);
-#pragma GCC unroll 4
-        for (int r = 0; r < decltype(together)::value; ++r) {
-          const Vec z = normalised(rows, load(y + r * rows.stride + i, part), i, part);
-          sum += activate<decltype(act)::value>(z);
-        }
-        store(rows.sum + i, sum, part);
-      });
-    });
+    constexpr Act A = decltype(act)::value;
+    rows.mean ? sum_act_rows<A, true>(rows) : sum_act_rows<A, false>(rows);
   });
 }
 
@@ -82,6 +98,7 @@ void act_grad_rows(const ActGradRows& rows) {
           sum += dz;
           centred += dz * (y - mean);
         }
+        if (!rows.dz) continue;
         if (rows.how == Write::accumulate) dz += load(rows.dz + at, part);
         store(rows.dz + at, dz, part);
       }

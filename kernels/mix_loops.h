@@ -20,7 +20,7 @@ struct MixRows {
   float* out = nullptr;
 };
 
-/// sum[c] += act(z)
+/// sum += act(z), and slope_sum += act'(z), slope_sum_centred += act'(z)*(y - mean).
 struct SumActRows {
   long rows = 0;
   int c = 0;
@@ -30,6 +30,9 @@ struct SumActRows {
   const float* shift = nullptr;
   Act act = Act::none;
   float* sum = nullptr;
+  const float* mean = nullptr;  // null: no sums of slopes
+  float* slope_sum = nullptr;
+  float* slope_sum_centred = nullptr;
 };
 
 /// dz (+)= (weight*da + share*constant)*act'(z); sum_dz += dz, sum_dz_centred += dz*(y - mean), of
@@ -47,7 +50,7 @@ struct ActGradRows {
   Act act = Act::none;
   const float* mean = nullptr;  // null: no sums
   Write how = Write::overwrite;
-  float* dz = nullptr;
+  float* dz = nullptr;  // null: only the sums
   float* sum_dz = nullptr;
   float* sum_dz_centred = nullptr;
 };

@@ -13,7 +13,9 @@
 namespace tunas::kernels {
 
 Cost cost(const PoolForward& args) {
-  return {4.0 * static_cast<double>(args.x.y.size()), bytes_of(args.x.y), bytes_of(args.y)};
+  const double slopes = args.slope_sums ? 2.0 * static_cast<double>(args.y.size()) : 0;
+  return {(args.slope_sums ? 8.0 : 4.0) * static_cast<double>(args.x.y.size()), bytes_of(args.x.y),
+          bytes_of(args.y) + sizeof(float) * slopes};
 }
 
 Cost cost(const PoolBackward& args) {
@@ -36,6 +38,7 @@ void pool(CpuContext& context, const PoolForward& args) {
   check_shape("pool", "y", args.y, y.n, 1, 1, y.c);
   require(y.c % 8 == 0, "pool: width ", y.c, " is not a multiple of 8");
   require(!args.x.scale == !args.x.shift, "pool: pass both scale and shift or neither");
+  require(args.mean || !args.slope_sums, "pool: slope sums need the mean of the normalisation");
   const MixLoops& loops = mix_loops();
   const long pixels = static_cast<long>(y.h) * y.w;
   const Blocks blocks(y.c, std::max(kTiles / y.n, 1));
@@ -43,16 +46,24 @@ void pool(CpuContext& context, const PoolForward& args) {
     const long n = tile / blocks.count;
     const int block = static_cast<int>(tile % blocks.count);
     const int c0 = blocks.begin(block), c = blocks.size(block);
-    float* sum = args.y.f32() + n * y.c + c0;
+    SumActRows rows{.rows = pixels,
+                    .c = c,
+                    .stride = y.c,
+                    .y = y.f32() + n * pixels * y.c + c0,
+                    .scale = args.x.scale ? args.x.scale + c0 : nullptr,
+                    .shift = args.x.scale ? args.x.shift + c0 : nullptr,
+                    .act = args.x.act,
+                    .sum = args.y.f32() + n * y.c + c0};
+    float* sum = rows.sum;
     std::fill(sum, sum + c, 0.0f);
-    loops.sum_act({.rows = pixels,
-                   .c = c,
-                   .stride = y.c,
-                   .y = y.f32() + n * pixels * y.c + c0,
-                   .scale = args.x.scale ? args.x.scale + c0 : nullptr,
-                   .shift = args.x.scale ? args.x.shift + c0 : nullptr,
-                   .act = args.x.act,
-                   .sum = sum});
+    if (args.slope_sums) {
+      rows.mean = args.mean + c0;
+      rows.slope_sum = args.slope_sums + n * y.c + c0;
+      rows.slope_sum_centred = rows.slope_sum + args.y.size();
+      std::fill(rows.slope_sum, rows.slope_sum + c, 0.0f);
+      std::fill(rows.slope_sum_centred, rows.slope_sum_centred + c, 0.0f);
+    }
+    loops.sum_act(rows);
     for (int i = 0; i < c; ++i) sum[i] /= static_cast<float>(pixels);
   });
 }

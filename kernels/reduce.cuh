@@ -82,7 +82,7 @@ struct OrderedSum {
 };
 
 struct OrderedSums {
-  static constexpr int kMax = 3;
+  static constexpr int kMax = 8;  // two of each term of a mix
   int count = 0;
   OrderedSum s[kMax];
 

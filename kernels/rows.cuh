@@ -45,6 +45,16 @@ struct RowSpan {
   }
 };
 
+/// A block's sums of its channels: out[c] of what its slots hold. All threads must call it.
+__device__ inline void leave_sums(const float (&v)[kRowPack], float* buffer, const RowCut& rows,
+                                  float* out) {
+  const int first = static_cast<int>(blockIdx.x) * rows.cut.lanes * kRowPack;
+  sum_slots(v, buffer, rows.cut.lanes, rows.cut.slots, [&](int i, int lane, float sum) {
+    const int at = first + lane * kRowPack + i;
+    if (at < rows.c) out[at] = sum;
+  });
+}
+
 template <class T, bool kReadsY, class Body>
 __global__ void __launch_bounds__(kRowThreads)
     grad_kernel(Body body, const T* from, Source x, SourceGrad dx, RowCut rows, float* partial) {
@@ -85,15 +95,8 @@ __global__ void __launch_bounds__(kRowThreads)
   }
   if (!partial) return;
   float* out = partial + static_cast<long>(blockIdx.y) * 2 * c;
-  const int first = static_cast<int>(blockIdx.x) * rows.cut.lanes * kRowPack;
-  const auto emit = [&](int which) {
-    return [=](int i, int lane, float sum) {
-      const int at = first + lane * kRowPack + i;
-      if (at < c) out[which * c + at] = sum;
-    };
-  };
-  sum_slots(writer.s1, buffer, rows.cut.lanes, slots, emit(0));
-  sum_slots(writer.s2, buffer, rows.cut.lanes, slots, emit(1));
+  leave_sums(writer.s1, buffer, rows, out);
+  leave_sums(writer.s2, buffer, rows, out + c);
 }
 
 /// dx of source.h from `body`, which makes da of what it finds in `from` (null: zeros).

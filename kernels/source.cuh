@@ -158,12 +158,17 @@ struct GradWriter {
   }
   /// y: the raw value; d: da, becomes dz.
   __device__ void put(long offset, const Reader<N>& reader, const float (&y)[N], float (&d)[N]) {
+    sum_da(reader, y, d);
+    write(offset, d);
+  }
+  /// The same without a place for dz.
+  __device__ void sum_da(const Reader<N>& reader, const float (&y)[N], float (&d)[N]) {
     float z[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) z[i] = y[i];
     reader.normalise(z);
     activate_backward(reader.act, z, d);
-    put_dz(offset, y, d);
+    sum(y, d);
   }
   /// d: dz already.
   __device__ void put_dz(long offset, const float* y, float* d) {

@@ -87,6 +87,12 @@ void add_chunks(const AddChunks& args) {
   }
 }
 
+void add_source_sums(const SourceGrad& grad, const float* partial, int chunks, long stride, int c) {
+  if (!grad.mean) return;
+  add_chunks({chunks, stride, partial, 0, c, nullptr, grad.how, grad.sum_dz});
+  add_chunks({chunks, stride, partial + c, 0, c, grad.inv_std, grad.how, grad.sum_dz_xhat});
+}
+
 void add_weight_grad(const AddWeightGrad& args) {
   constexpr int kGroup = 64;
   for (int i = 0; i < args.c; i += kGroup) {

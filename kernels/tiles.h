@@ -75,6 +75,10 @@ struct AddChunks {
 };
 void add_chunks(const AddChunks& args);
 
+/// The two sums of a SourceGrad whose partials are [chunks][stride], of them [2][c]. Nothing where
+/// no sums are wanted.
+void add_source_sums(const SourceGrad& grad, const float* partial, int chunks, long stride, int c);
+
 /// Row `o` of a weight gradient: dw += the chunks' sums + decay*w, for columns [0, c).
 struct AddWeightGrad {
   int chunks = 0;

@@ -5,158 +5,24 @@
 //
 // Inputs rotate through more memory than the second-level cache holds. A time is that of a run of
 // launches, so it contains the small second kernels and the gaps between launches.
-#include <cuda_runtime.h>
-
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <functional>
 #include <string>
 #include <vector>
 
+#include "bench/cuda/problems.h"
 #include "kernels/conv.h"
-#include "kernels/cuda_context.h"
 #include "kernels/depthwise.h"
-#include "kernels/error.h"
 #include "kernels/image.h"
 #include "kernels/mix.h"
 #include "kernels/pointwise.h"
 #include "kernels/pool.h"
 #include "kernels/softmax_xent.h"
+#include "kernels/spread.h"
 #include "kernels/update.h"
 
 namespace tunas {
 namespace {
-
-constexpr int kBatch = 128;
-constexpr std::size_t kPool = std::size_t{6} << 30, kCache = std::size_t{160} << 20;
-
-void ok(cudaError_t status) {
-  if (status != cudaSuccess) fail(Exit::numeric, "kernel_bench: ", cudaGetErrorString(status));
-}
-
-/// A stretch of random bf16 in [-1, 1], handed out again from the start for each problem.
-class Pool {
- public:
-  Pool() {
-    ok(cudaMalloc(&data_, kPool));
-    std::vector<std::uint16_t> some(std::size_t{16} << 20);
-    std::uint32_t state = 12345;
-    for (std::uint16_t& v : some) {
-      state = state * 1664525u + 1013904223u;
-      v = static_cast<std::uint16_t>((state >> 16 & 0x8000) | (0x3d00 + (state >> 8) % 0x280));
-    }
-    for (std::size_t at = 0; at < kPool; at += some.size() * 2) {
-      ok(cudaMemcpy(data_ + at, some.data(), some.size() * 2, cudaMemcpyHostToDevice));
-    }
-  }
-  void rewind() { used_ = 0; }
-  char* take(std::size_t bytes) {
-    if (used_ + bytes > kPool) fail(Exit::memory, "kernel_bench: a problem needs over 6 GiB");
-    char* at = data_ + used_;
-    used_ += (bytes + 255) / 256 * 256;
-    return at;
-  }
-  Tensor tensor(int n, int h, int w, int c) {
-    Tensor t{nullptr, DType::bf16, n, h, w, c};
-    t.data = take(t.bytes());
-    return t;
-  }
-  Tensor tensor(int hw, int c) { return tensor(kBatch, hw, hw, c); }
-  float* floats(std::size_t n) { return reinterpret_cast<float*>(take(n * 4)); }
-  char* data() const { return data_; }
-
- private:
-  char* data_ = nullptr;
-  std::size_t used_ = 0;
-};
-
-struct Bench {
-  CudaContext context;
-  Pool pool;
-  double copy_gbs = 0;
-  std::string filter;
-  std::vector<std::string> lines;
-
-  explicit Bench(std::string only) : filter(std::move(only)) {
-    ok(cudaStreamCreate(&context.stream));
-    context.workspace_bytes = CudaContext::kWorkspaceBytes;
-    void* workspace = nullptr;
-    ok(cudaMalloc(&workspace, context.workspace_bytes));
-    context.workspace = static_cast<char*>(workspace);
-  }
-
-  /// Median microseconds of one call.
-  double time(const std::vector<std::function<void()>>& sets) {
-    cudaEvent_t begin, end;
-    ok(cudaEventCreate(&begin));
-    ok(cudaEventCreate(&end));
-    for (const auto& set : sets) set();
-    const int calls = std::max<int>(8, static_cast<int>(sets.size()));
-    std::vector<double> times;
-    for (int run = 0; run < 9; ++run) {
-      ok(cudaEventRecord(begin, context.stream));
-      for (int i = 0; i < calls; ++i) sets[i % sets.size()]();
-      ok(cudaEventRecord(end, context.stream));
-      ok(cudaEventSynchronize(end));
-      float ms = 0;
-      ok(cudaEventElapsedTime(&ms, begin, end));
-      times.push_back(1e3 * ms / calls);
-    }
-    ok(cudaEventDestroy(begin));
-    ok(cudaEventDestroy(end));
-    std::nth_element(times.begin(), times.begin() + 4, times.end());
-    return times[4];
-  }
-
-  void measure_copy() {
-    const std::size_t bytes = std::size_t{1} << 30;
-    std::vector<std::function<void()>> sets;
-    for (int i = 0; i < 2; ++i) {
-      sets.push_back([=, this] {
-        ok(cudaMemcpyAsync(pool.data() + (2 * i + 1) * bytes, pool.data() + 2 * i * bytes, bytes,
-                           cudaMemcpyDeviceToDevice, context.stream));
-      });
-    }
-    copy_gbs = 2.0 * static_cast<double>(bytes) / time(sets) / 1e3;
-  }
-
-  /// `make` takes its tensors from the pool and returns the call; `bytes` is the floor.
-  void problem(const std::string& name, double bytes,
-               const std::function<std::function<void()>()>& make) {
-    if (name.find(filter) == std::string::npos) return;
-    pool.rewind();
-    const int count = std::clamp(static_cast<int>(static_cast<double>(kCache) / bytes) + 1, 2, 64);
-    std::vector<std::function<void()>> sets;
-    for (int i = 0; i < count; ++i) sets.push_back(make());
-    const double us = time(sets), gbs = bytes / us / 1e3, percent = 100 * gbs / copy_gbs;
-    char line[400];
-    std::snprintf(line, sizeof line,
-                  R"({"kernel": "%s", "us": %.2f, "mbytes": %.3f, "gb_s": %.0f, "percent": %.1f})",
-                  name.c_str(), us, bytes / 1e6, gbs, percent);
-    std::printf("%-44s %9.2f us %9.1f MB %6.0f GB/s %5.1f %%\n", name.c_str(), us, bytes / 1e6, gbs,
-                percent);
-    std::fflush(stdout);
-    lines.emplace_back(line);
-  }
-
-  kernels::Source source(int hw, int c, Act act) {
-    return {pool.tensor(hw, c), pool.floats(c), pool.floats(c), act, nullptr};
-  }
-  kernels::SourceGrad grad(const Tensor& like) {
-    const int c = like.c;
-    return {pool.tensor(like.n, like.h, like.w, c),
-            Write::overwrite,
-            pool.floats(c),
-            pool.floats(c),
-            pool.floats(c),
-            pool.floats(c),
-            nullptr};
-  }
-  kernels::Incoming incoming(int hw, int c) {
-    return {pool.tensor(hw, c), pool.tensor(hw, c), pool.floats(c), pool.floats(c), pool.floats(c)};
-  }
-};
 
 void depthwise(Bench& b, int hw, int c, int k, int s, Act act) {
   const Axis axis = pad_axis(Padding::same, hw, k, s);
@@ -250,9 +116,36 @@ void maps(Bench& b, int hw, int c) {
     kernels::MixBackward args{b.pool.tensor(hw, c), 1, x, b.grad(x.y)};
     return [=, &b] { kernels::cuda::mix_backward(b.context, args); };
   });
+  b.problem("mix of 2" + name + " sums", 3 * one, [&] {
+    kernels::MixSums args;
+    args.dout = b.pool.tensor(hw, c);
+    args.terms = 2;
+    for (int t = 0; t < 2; ++t) {
+      args.term[t] = {1,
+                      b.source(hw, c, Act::none),
+                      Write::overwrite,
+                      b.pool.floats(c),
+                      b.pool.floats(c),
+                      b.pool.floats(c),
+                      b.pool.floats(c)};
+    }
+    return [=, &b] { kernels::cuda::mix_sums(b.context, args); };
+  });
   b.problem("pool" + name + " forward", one, [&] {
     kernels::PoolForward args{b.source(hw, c, Act::hard_swish), b.pool.tensor(1, c)};
     return [=, &b] { kernels::cuda::pool(b.context, args); };
+  });
+  const std::size_t images = std::size_t{kBatch} * c;
+  b.problem("pool" + name + " forward with slopes", one + 8.0 * images, [&] {
+    kernels::PoolForward args{b.source(hw, c, Act::hard_swish), b.pool.tensor(1, c),
+                              b.pool.floats(c), b.pool.floats(2 * images)};
+    return [=, &b] { kernels::cuda::pool(b.context, args); };
+  });
+  b.problem("spread" + name, 22.0 * images, [&] {
+    kernels::Spread args{b.pool.tensor(1, c),       hw * hw,          b.pool.floats(2 * images),
+                         b.pool.floats(2 * images), b.pool.floats(c), b.pool.floats(images),
+                         b.pool.floats(c),          b.pool.floats(c)};
+    return [=, &b] { kernels::cuda::spread(b.context, args); };
   });
   b.problem("pool" + name + " backward", 3 * one, [&] {
     const kernels::Source x = b.source(hw, c, Act::hard_swish);

@@ -1,5 +1,6 @@
 // Mix at the residual sums and the first block of MobileNets, 224 px, batch 16: `k` terms, the
-// first normalised and activated on load, the others plain; backward of the first.
+// first normalised and activated on load, the others plain; backward of the first; where terms are
+// normalised, the sums of all of them.
 #include "kernels/mix.h"
 
 #include "bench/kernels/problems.h"
@@ -13,6 +14,7 @@ struct Mix {
   Floats terms, out, dout, dz, channels;
   MixForward forward;
   MixBackward backward;
+  MixSums sums;
 
   explicit Mix(const Problem& p)
       : terms(p.k * p.rows() * p.c.now),
@@ -45,12 +47,20 @@ struct Mix {
       backward.dx.sum_dz_xhat = channel(5);
     }
     backward.x = forward.x[0];
+    sums.dout = backward.dout;
+    sums.terms = p.norm ? p.k : 0;
+    for (int t = 0; t < sums.terms; ++t) {
+      sums.term[t] = {1,          backward.x, Write::overwrite, channel(2),
+                      channel(3), channel(4), channel(5)};
+      sums.term[t].x.y = forward.x[t].y;
+    }
   }
 };
 
 void add(const Bench& bench) {
   bench.add("", &Mix::forward, mix);
   bench.add(" backward", &Mix::backward, mix_backward);
+  if (bench.problem.norm) bench.add(" sums", &Mix::sums, mix_sums);
 }
 
 }  // namespace

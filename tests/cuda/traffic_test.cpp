@@ -14,6 +14,7 @@
 #include "kernels/pointwise.h"
 #include "kernels/pool.h"
 #include "kernels/softmax_xent.h"
+#include "kernels/spread.h"
 #include "kernels/update.h"
 #include "tests/cuda/reference.h"
 #include "tests/emulation/observer.h"
@@ -166,12 +167,44 @@ TEST(CudaTraffic, Mix) {
   }
 }
 
+TEST(CudaTraffic, MixSums) {
+  for (const int c : {40, 184}) {
+    const int n = 4, hw = 28;
+    const Field dout = Field::random(kHalf, n, hw, hw, c, 50);
+    std::vector<SourceField> x;
+    std::vector<GradField> dx;
+    x.reserve(kernels::MixForward::kMaxTerms);
+    kernels::MixSums args;
+    args.dout = dout.tensor();
+    for (int t = 0; t < kernels::MixForward::kMaxTerms; ++t) {
+      x.emplace_back(kHalf, n, hw, hw, c, 10 * t, t % 2 == 0 ? Act::relu6 : Act::none);
+      const GradField& g = dx.emplace_back(x[t], 60 + 10 * t);
+      args.term[t] = {1,          g.x.args(), Write::overwrite, g.mean.f32(), g.inv_std.f32(),
+                      g.s1.f32(), g.s2.f32()};
+    }
+    for (args.terms = 1; args.terms <= kernels::MixForward::kMaxTerms; ++args.terms) {
+      hold("mix sums c=" + std::to_string(c) + " terms=" + std::to_string(args.terms),
+           kernels::cuda::mix_sums, args, kernels::cuda::kMixSumsSlack);
+    }
+  }
+}
+
 TEST(CudaTraffic, PoolAndGate) {
   const int n = 16, hw = 14, c = 240;
   const SourceField x(kHalf, n, hw, hw, c, 1, Act::hard_swish);
   const Field y = Field::random(kHalf, n, 1, 1, c, 2), partial(kHalf, n, hw, hw, c);
   hold("pool", kernels::cuda::pool, {x.args(), y.tensor()}, kernels::cuda::kPoolSlack);
   const GradField dx(x, 60);
+  const Field slopes = Field::random(DType::f32, 2 * n, 1, 1, c, 4), spread(DType::f32, n, 1, 1, c);
+  const Field gated = Field::random(DType::f32, 2 * n, 1, 1, c, 5);
+  hold("pool with slopes", kernels::cuda::pool, {x.args(), y.tensor(), dx.mean.f32(), slopes.f32()},
+       kernels::cuda::kPoolSlack);
+  hold("spread", kernels::cuda::spread,
+       {y.tensor(), hw * hw, slopes.f32(), nullptr, dx.inv_std.f32(), spread.f32(), dx.s1.f32(),
+        dx.s2.f32()});
+  hold("spread of a gated", kernels::cuda::spread,
+       {y.tensor(), hw * hw, slopes.f32(), gated.f32(), dx.inv_std.f32(), spread.f32(), dx.s1.f32(),
+        dx.s2.f32()});
   hold("pool backward", kernels::cuda::pool_backward, {y.tensor(), x.args(), {}, dx.args()},
        kernels::cuda::kPoolSlack);
   hold("pool backward of a gated", kernels::cuda::pool_backward,

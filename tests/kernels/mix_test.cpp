@@ -9,6 +9,7 @@ namespace {
 
 using kernels::MixBackward;
 using kernels::MixForward;
+using kernels::MixSums;
 
 /// `k` in the problem is the number of terms. The first is as the problem says, the others have
 /// their own activation and are normalised or not in turn.
@@ -106,6 +107,109 @@ TEST_P(Mix, IsExactOnIntegers) {
   check_exact<MixCase>(problem);
 }
 
+/// The sums of all terms (forward) must be those that mix_backward leaves of each (backward's
+/// reference is the same). All terms are normalised here.
+class MixSumsCase {
+ public:
+  MixSumsCase(Generator& random, const Problem& problem)
+      : shape_{problem.n, problem.h, problem.w, problem.c.now},
+        weights_(random.factors(problem.k)),
+        dout_(random.tensor(shape_.size())) {
+    constexpr Act kActs[] = {Act::none, Act::relu6, Act::none, Act::relu};
+    for (int t = 0; t < problem.k; ++t) {
+      Problem term = problem;
+      if (t > 0) term.act = kActs[t];
+      if (t == 2) term.accumulate = !problem.accumulate;
+      sources_.push_back(draw_source(random, term, shape_));
+      grads_.push_back(draw_grad(random, term, sources_.back()));
+    }
+  }
+
+  Results forward(Stream stream) const {
+    std::vector<SourceMemory> x;
+    std::vector<GradMemory> grads;
+    x.reserve(sources_.size());
+    grads.reserve(sources_.size());
+    const Guarded dout(dout_);
+    MixSums args;
+    args.dout = tensor(dout, shape_);
+    args.terms = static_cast<int>(sources_.size());
+    for (int t = 0; t < args.terms; ++t) {
+      const kernels::SourceGrad dx = grads.emplace_back(grads_[t]).view();
+      args.term[t] = {static_cast<float>(weights_[t]),
+                      x.emplace_back(sources_[t]).view(),
+                      dx.how,
+                      dx.mean,
+                      dx.inv_std,
+                      dx.sum_dz,
+                      dx.sum_dz_xhat};
+    }
+    kernels::mix_sums(stream, args);
+    return sums_of(grads);
+  }
+  Results forward_reference() const {
+    Results results;
+    for (std::size_t t = 0; t < sources_.size(); ++t) {
+      Values da = dout_;
+      for (double& value : da) value *= weights_[t];
+      const GradValues& grad = grads_[t];
+      add_sums(results,
+               grad.expected(reference::activated_grad(sources_[t], da, grad.mean, grad.inv_std)),
+               t);
+    }
+    return results;
+  }
+
+  Results backward(Stream stream) const {
+    std::vector<GradMemory> grads;
+    grads.reserve(sources_.size());
+    for (std::size_t t = 0; t < sources_.size(); ++t) {
+      const SourceMemory x(sources_[t]);
+      const Guarded dout(dout_);
+      kernels::mix_backward(stream, {tensor(dout, shape_), static_cast<float>(weights_[t]),
+                                     x.view(), grads.emplace_back(grads_[t]).view()});
+    }
+    return sums_of(grads);
+  }
+  Results backward_reference() const { return forward_reference(); }
+
+ private:
+  static void add_sums(Results& results, Results of_term, std::size_t t) {
+    of_term.erase(of_term.begin());  // dz
+    append(results, of_term, "term " + std::to_string(t) + " ");
+  }
+  static Results sums_of(const std::vector<GradMemory>& grads) {
+    Results results;
+    for (std::size_t t = 0; t < grads.size(); ++t) add_sums(results, grads[t].results(), t);
+    return results;
+  }
+
+  reference::Shape shape_;
+  Values weights_, dout_;
+  std::vector<reference::Source> sources_;
+  std::vector<GradValues> grads_;
+};
+
+class SumsOfMix : public ::testing::TestWithParam<Problem> {};
+
+TEST_P(SumsOfMix, AreThoseOfBackward) { check_real<MixSumsCase>(GetParam()); }
+TEST_P(SumsOfMix, HaveTheSameBitsForAnyThreads) { check_threads<MixSumsCase>(GetParam()); }
+TEST_P(SumsOfMix, AreExactOnIntegers) {
+  Problem problem = GetParam();
+  problem.act = problem.act == Act::none ? Act::none : Act::relu;
+  check_exact<MixSumsCase>(problem);
+}
+INSTANTIATE_TEST_SUITE_P(Shapes, SumsOfMix,
+                         ::testing::ValuesIn(problems({
+                             "mix_sums k=1 n=1 hw=1 c=8 norm",
+                             "mix_sums k=1 n=2 hw=9 c=24 norm act=hard_swish accumulate",
+                             "mix_sums k=2 n=2 hw=13 c=40 norm",
+                             "mix_sums k=2 n=3 hw=56 c=24 norm accumulate",
+                             "mix_sums k=3 n=2 h=3 w=14 c=72 norm act=relu6",
+                             "mix_sums k=4 n=1 hw=30 c=8 norm act=sigmoid accumulate",
+                             "mix_sums k=4 n=2 hw=7 c=960 norm act=hard_sigmoid",
+                         })));
+
 class MixThreads : public ::testing::TestWithParam<Problem> {};
 
 TEST_P(MixThreads, DoNotChangeBits) { check_threads<MixCase>(GetParam()); }
@@ -137,6 +241,14 @@ TEST(Mix, DryStreamAddsTheFloor) {
       << "y is not needed without activation and sums";
   backward.x.act = Act::relu;
   EXPECT_DOUBLE_EQ(dry_cost(backward, kernels::mix_backward).bytes(), 3 * bytes);
+  MixSums sums;
+  sums.dout = view(b);
+  for (sums.terms = 1; sums.terms <= MixForward::kMaxTerms; ++sums.terms) {
+    sums.term[sums.terms - 1].x.y = view(a);
+    const Cost of_terms = dry_cost(sums, kernels::mix_sums);
+    EXPECT_DOUBLE_EQ(of_terms.bytes_read, (sums.terms + 1) * bytes);
+    EXPECT_DOUBLE_EQ(of_terms.bytes_written, 0);
+  }
   EXPECT_TRUE(out.untouched() && dz.untouched());
 }
 
@@ -161,6 +273,33 @@ TEST(Mix, RefusesWrongShapes) {
   wrong = args;
   wrong.out.n = 1;
   EXPECT_THROW(kernels::mix(cpu.stream(), wrong), Error);
+}
+
+TEST(Mix, SumsRefuseWhatHasNone) {
+  const Guarded a(Values(2 * 49 * 24, 1.0)), channels(Values(4 * 24, 1.0)), s1(24), s2(24);
+  const Tensor in{a.data(), DType::f32, 2, 7, 7, 24};
+  const float* channel = channels.data();
+  Cpu cpu;
+  MixSums args;
+  args.dout = in;
+  args.terms = 1;
+  args.term[0] = {1,        {in, channel, channel}, Write::overwrite, channel, channel, s1.data(),
+                  s2.data()};
+  EXPECT_NO_THROW(kernels::mix_sums(cpu.stream(), args));
+  const auto refuses = [&](auto change) {
+    MixSums wrong = args;
+    change(wrong);
+    EXPECT_THROW(kernels::mix_sums(cpu.stream(), wrong), Error);
+  };
+  refuses([](MixSums& sums) { sums.terms = 0; });
+  refuses([](MixSums& sums) { sums.terms = 5; });
+  refuses([](MixSums& sums) { sums.terms = 2; });
+  refuses([](MixSums& sums) { sums.dout.data = nullptr; });
+  refuses([](MixSums& sums) { sums.term[0].x.y.c = 16; });
+  refuses([](MixSums& sums) { sums.term[0].x.scale = nullptr; });
+  refuses([](MixSums& sums) { sums.term[0].x.gate = sums.term[0].mean; });
+  refuses([](MixSums& sums) { sums.term[0].mean = nullptr; });
+  refuses([](MixSums& sums) { sums.term[0].sum_dz = nullptr; });
 }
 
 }  // namespace

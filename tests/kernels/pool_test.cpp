@@ -10,7 +10,8 @@ namespace {
 using kernels::PoolBackward;
 using kernels::PoolForward;
 
-/// `gate` in the problem means that a gated reader left `partial`; `in_place` that it lies in dz.
+/// With `norm` forward leaves the sums of slopes. `gate` in the problem means that a gated reader
+/// left `partial`; `in_place` that it lies in dz.
 class PoolCase {
  public:
   PoolCase(Generator& random, const Problem& problem)
@@ -28,13 +29,15 @@ class PoolCase {
 
   Results forward(Stream stream) const {
     const SourceMemory x(source_);
-    const Guarded y(out_.size());
-    kernels::pool(stream, {x.view(), tensor(y, out_)});
-    return {{"y", y.values()}};
+    const Guarded y(out_.size()), mean(grad_.mean);
+    const Guarded slopes(grad_.mean.empty() ? 0 : 2 * out_.size());
+    kernels::pool(stream, {x.view(), tensor(y, out_), mean.optional(), slopes.optional()});
+    return results(y.values(), slopes.values());
   }
 
   Results forward_reference() const {
-    return {{"y", reference::pool(reference::activated(source_), in_)}};
+    return results(reference::pool(reference::activated(source_), in_),
+                   grad_.mean.empty() ? Values{} : reference::slope_sums(source_, {}, grad_.mean));
   }
 
   Results backward(Stream stream) const {
@@ -57,6 +60,13 @@ class PoolCase {
   }
 
  private:
+  static Results results(const Values& y, const Values& slopes) {
+    const auto half = slopes.begin() + static_cast<long>(slopes.size() / 2);
+    return {{"y", y},
+            {"slope sums", {slopes.begin(), half}},
+            {"centred slope sums", {half, slopes.end()}}};
+  }
+
   reference::Shape in_, out_;
   bool in_place_;
   reference::Source source_;
@@ -109,6 +119,8 @@ TEST(Pool, DryStreamAddsTheFloor) {
   EXPECT_GE(forward.bytes_read, 4 * elements);
   EXPECT_GE(forward.bytes_written, 4.0 * 2 * 72);
   EXPECT_LE(forward.bytes(), 1.1 * 4 * elements);
+  const Cost slopes = dry_cost(PoolForward{{in}, out, y.data(), dx.data()}, kernels::pool);
+  EXPECT_EQ(slopes.bytes() - forward.bytes(), 2 * 4.0 * 2 * 72);
   PoolBackward args{out, {in}, in, {}};
   args.x.act = Act::relu;
   args.dx.dz = {dx.data(), DType::f32, 2, 7, 7, 72};
@@ -129,6 +141,10 @@ TEST(Pool, RefusesWrongShapes) {
   EXPECT_THROW(run({y.data(), DType::f32, 2, 1, 1, 8}), Error);
   EXPECT_THROW(run({y.data(), DType::f32, 1, 2, 1, 16}), Error);
   EXPECT_THROW(run({y.data(), DType::bf16, 2, 1, 1, 16}), Error);
+  const Guarded slopes(2 * 2 * 16);
+  const Tensor out{y.data(), DType::f32, 2, 1, 1, 16};
+  EXPECT_THROW(kernels::pool(cpu.stream(), {{in}, out, nullptr, slopes.data()}), Error)
+      << "slope sums are about a mean";
 }
 
 }  // namespace

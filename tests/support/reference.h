@@ -102,6 +102,9 @@ Values conv_backward(const Values& dy, const Values& image, Shape in, int c_out,
 Values pool(const Values& a, Shape in);
 /// da
 Values pool_backward(const Values& dy, Shape in);
+/// [2][n][c]: sums over the pixels of an image of da*act'(z) and of da*act'(z)*(y - mean); da
+/// empty: 1.
+Values slope_sums(const Source& x, const Values& da, const Values& mean);
 
 // ---- the small ones ----
 
@@ -120,6 +123,13 @@ NormGrad norm_backward(const Norm& norm, const Values& mean, const SourceGrad& g
 /// off + on*kind(x) and its gradient dx
 Values gate(const Values& x, Act kind, double off, double on);
 Values gate_backward(const Values& x, Act kind, double on, const Values& dgate);
+
+struct Spread {
+  Values spread, sum_dz, sum_dz_xhat;
+};
+/// `gated` may be empty.
+Spread spread(const Values& dy, int pixels, const Values& slopes, const Values& gated,
+              const Values& inv_std);
 
 /// 0 or 1/(1-rate) per element.
 Values dropout_mask(long size, double rate, const PhiloxKey& key);

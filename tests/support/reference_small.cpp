@@ -55,6 +55,34 @@ Values gate_backward(const Values& x, Act kind, double on, const Values& dgate) 
   return dx;
 }
 
+Values slope_sums(const Source& x, const Values& da, const Values& mean) {
+  const Values z = normalised(x);
+  const auto c = static_cast<std::size_t>(x.shape.c), size = x.shape.n * c;
+  Values sums(2 * size, 0.0);
+  for (std::size_t i = 0; i < z.size(); ++i) {
+    const std::size_t at = i / (z.size() / x.shape.n) * c + i % c;
+    const double dz = (da.empty() ? 1 : da[i]) * activate_grad(x.act, z[i]);
+    sums[at] += dz;
+    sums[size + at] += dz * (x.y[i] - mean[i % c]);
+  }
+  return sums;
+}
+
+Spread spread(const Values& dy, int pixels, const Values& slopes, const Values& gated,
+              const Values& inv_std) {
+  const std::size_t c = inv_std.size();
+  Spread result{{}, Values(c, 0.0), Values(c, 0.0)};
+  for (std::size_t i = 0; i < dy.size(); ++i) {
+    const double share = dy[i] / pixels;
+    result.spread.push_back(share);
+    result.sum_dz[i % c] += share * slopes[i] + (gated.empty() ? 0 : gated[i]);
+    const double centred =
+        share * slopes[dy.size() + i] + (gated.empty() ? 0 : gated[dy.size() + i]);
+    result.sum_dz_xhat[i % c] += inv_std[i % c] * centred;
+  }
+  return result;
+}
+
 Values dropout_mask(long size, double rate, const PhiloxKey& key) {
   Values mask;
   for (long i = 0; i < size; ++i) {
