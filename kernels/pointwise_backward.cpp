@@ -36,6 +36,7 @@ namespace {
 
 constexpr long kTileBytes = 128 << 10;   // of dy, u and du
 constexpr long kBlockBytes = 256 << 10;  // of weight gradient that a tile adds to
+constexpr long kBlockColumns = 192;      // narrower, forming dy again costs more than L2 saves
 
 // The backward pass: its plan, which follows from the shapes, and its pieces of the workspace.
 class Backward {
@@ -118,7 +119,8 @@ Backward::Backward(CpuContext& context, const PointwiseBackward& args)
 int Backward::wanted_blocks(const PointwiseBackward& args) {
   const long k = args.w.in.now, rows = args.x.y.rows();
   if (UnstoredOutput::is_meant(args.dy)) return 1;  // few columns, and products of all of them
-  const long for_cache = (args.w.out.now * k * 4 + kBlockBytes - 1) / kBlockBytes;
+  const long large = (args.w.out.now * k * 4 + kBlockBytes - 1) / kBlockBytes;
+  const long for_cache = std::min(large, k / kBlockColumns);
   const long for_tasks = kMinTasks * 64 / rows;
   return static_cast<int>(std::clamp(std::max(for_cache, for_tasks), 1L, k / 32 + 1));
 }

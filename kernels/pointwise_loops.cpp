@@ -64,26 +64,39 @@ void load_source(const LoadSource& args) {
 
 enum class Gradient { stored, deferred, spread };  // made from da and spread, or of spread alone
 
-template <Gradient G, Act A>
-void load_incoming_as(const LoadIncoming& args) {
-  for_groups(args.c, [&](int i, auto part, auto count) {
-    constexpr int n = decltype(count)::value;
-    using C = Channels<n, decltype(part)>;
-    const C ca(args.ca + i, 0), cb(args.cb + i, 0), cc(args.cc + i, 0);
-    const C scale(at(args.scale, i), 1), shift(at(args.shift, i), 0), spread(at(args.spread, i), 0);
-    for (int r = 0; r < args.rows; ++r) {
-      const long row = static_cast<long>(r) * args.c + i;
-      for (int j = 0; j < n; ++j) {
-        const long p = row + j * kLanes;
-        const Vec y = load(args.y + p, part);
-        Vec dz = spread.v[j];
-        if constexpr (G == Gradient::stored) dz = load(args.dz + p, part);
-        if constexpr (G == Gradient::deferred) dz += args.weight * load(args.dz + p, part);
-        if constexpr (G != Gradient::stored) dz *= derivative<A>(scale.v[j] * y + shift.v[j]);
-        store(args.dy + p, ca.v[j] * dz + (cb.v[j] * y + cc.v[j]), part);
-      }
+// Here rows outside, a few together: dz and y are wide where this counts (expansions), and a channel
+// of each row of a strip would be on a page of its own, more pages than a processor translates at a
+// time. What belongs to a channel comes from L1.
+template <Gradient G, Act A, int Rows>
+void load_incoming_rows(const LoadIncoming& args, int first) {
+  for_channels(args.c, [&](int i, auto part) {
+    const Vec ca = load(args.ca + i, part), cb = load(args.cb + i, part);
+    const Vec cc = load(args.cc + i, part);
+    Vec scale = {}, shift = {}, spread = {};
+    if constexpr (G != Gradient::stored) {
+      scale = load(args.scale + i, part);
+      shift = load(args.shift + i, part);
+      if (args.spread) spread = load(args.spread + i, part);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; ++r) {
+      const long p = long{first + r} * args.c + i;
+      const Vec y = load(args.y + p, part);
+      Vec dz = spread;
+      if constexpr (G == Gradient::stored) dz = load(args.dz + p, part);
+      if constexpr (G == Gradient::deferred) dz += args.weight * load(args.dz + p, part);
+      if constexpr (G != Gradient::stored) dz *= derivative<A>(scale * y + shift);
+      store(args.dy + p, ca * dz + (cb * y + cc), part);
     }
   });
+}
+
+template <Gradient G, Act A>
+void load_incoming_as(const LoadIncoming& args) {
+  constexpr int kTogether = 4;
+  int r = 0;
+  for (; r + kTogether <= args.rows; r += kTogether) load_incoming_rows<G, A, kTogether>(args, r);
+  for (; r < args.rows; ++r) load_incoming_rows<G, A, 1>(args, r);
 }
 
 void load_incoming(const LoadIncoming& args) {
