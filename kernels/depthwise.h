@@ -33,8 +33,9 @@ struct DepthwiseBackward {
   int top = 0, left = 0;
   float decay = 0;
   SourceGrad dx;
-  Filter dw;                 // data null: not wanted
-  Expansion expansion = {};  // of x, whose y then has a shape and no data
+  Filter dw;                          // data null: not wanted
+  Expansion expansion = {};           // of x, whose y then has a shape and no data
+  ExpansionGrad expansion_grad = {};  // wanted: dx.dz has a shape and no data, its sums are left
 };
 
 /// Of making x again, once; 0 without an expansion.

@@ -87,10 +87,20 @@ class DepthwiseCase {
     DepthwiseBackward args{dy.view(),    x.view(), w.view(),  window_.stride, window_.top,
                            window_.left, decay_,   dx.view(), dw.view(),      expansion.view()};
     if (args.expansion.w) args.x.y.data = nullptr;
+    const Guarded product(problem_.chained ? expansion_.x.y.size() : 0);
+    const Guarded outer(problem_.chained ? expansion_.w.size() : 0);
+    if (problem_.chained) {
+      args.dx.dz.data = nullptr;
+      args.expansion_grad = {tensor(product, expansion_.x.shape), outer.data()};
+    }
     kernels::depthwise_backward(stream, args);
     EXPECT_TRUE(dw.beyond_untouched()) << "dw was written beyond the prefix";
     Results results = dx.results();
     results.push_back({"dw", dw.prefix()});
+    if (problem_.chained) {
+      results.erase(results.begin());  // dz, which is not written
+      append(results, {{"product", product.values()}, {"outer", outer.values()}});
+    }
     return results;
   }
 
@@ -98,10 +108,27 @@ class DepthwiseCase {
     reference::LinearGrad linear = reference::depthwise_backward(
         reference::incoming(incoming_), reference::read(source_), in_, w_, window_);
     for (std::size_t i = 0; i < w_.size(); ++i) linear.dw[i] += dw_[i] + decay_ * w_[i];
-    Results results =
-        grad_.expected(reference::source_grad(source_, linear.du, grad_.mean, grad_.inv_std));
+    const reference::SourceGrad dx =
+        reference::source_grad(source_, linear.du, grad_.mean, grad_.inv_std);
+    Results results = grad_.expected(dx);
     results.push_back({"dw", linear.dw});
+    if (problem_.chained) {
+      results.erase(results.begin());
+      append(results, chained_reference(dx.dz));
+    }
     return results;
+  }
+
+  /// The two parts of an expansion's gradient, from the gradient dz of what it makes.
+  Results chained_reference(const Values& dz) const {
+    const Values u = reference::read(expansion_.x), &w = expansion_.w;
+    Values scaled = dz;
+    for (std::size_t i = 0; !source_.scale.empty() && i < dz.size(); ++i) {
+      scaled[i] *= source_.scale[i % c_.now];
+    }
+    const int e = expansion_.x.shape.c;
+    return {{"product", reference::pointwise_backward(scaled, u, w, e, c_.now).du},
+            {"outer", reference::pointwise_backward(dz, u, w, e, c_.now).dw}};
   }
 
  private:
@@ -227,9 +254,29 @@ INSTANTIATE_TEST_SUITE_P(
         "depthwise n=2 hw=15 e=80/112 c=88 k=5 norm act=sigmoid spread",
     })));
 
+// A backward pass that goes on through the expansion.
+class DepthwiseChained : public ::testing::TestWithParam<Problem> {};
+
+TEST_P(DepthwiseChained, MatchesTheReference) { check_real<DepthwiseCase>(GetParam()); }
+TEST_P(DepthwiseChained, DoesNotDependOnThreads) { check_threads<DepthwiseCase>(GetParam()); }
+TUNAS_TEST_LIBRARY(DepthwiseChained, LibraryMatchesTheReference, check_real<DepthwiseCase>);
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, DepthwiseChained,
+    ::testing::ValuesIn(problems({
+        "depthwise n=1 hw=7 e=8 c=8 k=3 chained",
+        "depthwise n=2 hw=16 e=16/24 c=64/96 k=3 s=2 norm act=relu chained",
+        "depthwise n=3 h=9 w=13 e=24/32 c=72/80 k=5 norm act=relu6 deferred chained",
+        "depthwise n=2 hw=14 e=40 c=240/512 k=5 s=2 pad=symmetric norm act=hard_swish chained",
+        "depthwise n=40 hw=7 e=8/16 c=264/320 k=3 norm act=hard_swish spread chained",
+        "depthwise n=2 hw=56 e=24 c=144 k=7 norm act=relu6 chained",
+    })));
+
 TEST(Depthwise, IsExactOnIntegersWithAnExpansionAndWhatIsDeferred) {
-  for (const Problem& problem : every_geometry("n=1 e=8/16 c=8/24 norm act=relu deferred spread")) {
-    check_exact<DepthwiseCase>(problem);
+  for (const char* chained : {"", " chained"}) {
+    const std::string rest = "n=1 e=8/16 c=8/24 norm act=relu deferred spread";
+    for (const Problem& problem : every_geometry((rest + chained).c_str())) {
+      check_exact<DepthwiseCase>(problem);
+    }
   }
 }
 
@@ -338,6 +385,39 @@ TEST(Depthwise, RefusesWhatNoRowsComeFrom) {
   EXPECT_THROW(run(absent, narrow), Error);
   EXPECT_THROW(run(absent, fewer), Error);
   EXPECT_THROW(run(absent, gated), Error);
+}
+
+TEST(Depthwise, RefusesAnExpansionsGradientWithoutItsPlace) {
+  Generator random;
+  const Problem problem = Problem::parse("depthwise n=2 hw=7 e=8 c=16 k=3 norm act=relu");
+  const reference::Expansion values = draw_expansion(random, problem);
+  const ExpansionMemory expansion(values, problem);
+  const Guarded dy(Values(2 * 49 * 16, 1.0)), w(Values(9 * 16, 1.0));
+  const Guarded product(2 * 49 * 8), outer(16 * 8);
+  const Tensor out{dy.data(), DType::f32, 2, 7, 7, 16};
+  const Filter filter{w.data(), DType::f32, {1, 1}, {16, 16}, 3};
+  DepthwiseBackward args;
+  args.dy.dz = args.x.y = out;
+  args.x.y.data = nullptr;
+  args.w = args.dw = filter;
+  args.top = args.left = 1;
+  args.expansion = expansion.view();
+  args.expansion_grad = {{product.data(), DType::f32, 2, 7, 7, 8}, outer.data()};
+  Cpu cpu;
+  const auto refuses = [&](auto change) {
+    DepthwiseBackward changed = args;
+    change(changed);
+    EXPECT_THROW(kernels::depthwise_backward(cpu.stream(), changed), Error);
+  };
+  EXPECT_NO_THROW(kernels::depthwise_backward(cpu.stream(), args));
+  refuses([](DepthwiseBackward& a) { a.expansion_grad.outer = nullptr; });
+  refuses([](DepthwiseBackward& a) { a.expansion_grad.product.c = 16; });
+  refuses([](DepthwiseBackward& a) { a.dx.how = Write::accumulate; });
+  refuses([](DepthwiseBackward& a) { a.dx.dz = a.dy.dz; });
+  refuses([](DepthwiseBackward& a) {
+    a.expansion = {};
+    a.x.y = a.dy.dz;
+  });
 }
 
 TEST(Depthwise, RefusesAGradientOfNothing) {

@@ -31,6 +31,7 @@ struct Problem {
   // What the reader of the output left to backward (Deferred of kernels/source.h): `deferred` the
   // gradient of the activated value, `spread` one for each image, which alone comes without dz.
   bool deferred = false, spread = false;
+  bool chained = false;   // backward goes on through the expansion (ExpansionGrad)
   bool in_place = false;  // the output is written over the input where the contract allows it
 
   /// Throws Error(usage) naming the problem and the word that cannot be read.
