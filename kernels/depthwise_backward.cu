@@ -201,6 +201,8 @@ __global__ void __launch_bounds__(kTileThreads, resident(BackwardPatch<T, K, S>:
 }  // namespace
 
 void depthwise_backward(CudaContext& context, const DepthwiseBackward& args) {
+  require(!args.expansion_grad.product,
+          "depthwise on CUDA takes no gradient of an expansion; pass memory for dx.dz instead");
   require(!args.x.gate, "depthwise on CUDA takes no gated source; write it out with mix first");
   require(args.w.type == args.x.y.type, "depthwise on CUDA takes weights of the type of x");
   if (library::depthwise_backward(context, args)) return;

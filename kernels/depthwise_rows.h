@@ -15,7 +15,8 @@ class DepthwiseRows {
   /// `w` pixels of the tile's channels, before normalisation.
   struct Row {
     const float* x;
-    long stride;  // floats from pixel to pixel
+    long stride;     // floats from pixel to pixel
+    const float* u;  // what it was made of, packed; null where it was not made
   };
 
   DepthwiseRows(const CpuContext& context, Workspace& workspace, const Tensor& x,
