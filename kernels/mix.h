@@ -8,7 +8,7 @@
 // sums, which mix_sums leaves for all terms in one pass over dout and their y.
 //
 // Floor: every term and out once; backward reads dout and y (y only if act or sums need it),
-// writes dz.
+// writes dz; the sums read dout and every y once.
 #pragma once
 
 #include "kernels/dispatch.h"
