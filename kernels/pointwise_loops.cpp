@@ -62,7 +62,7 @@ void load_source(const LoadSource& args) {
   });
 }
 
-enum class Gradient { stored, deferred, spread };  // made from da and spread, or of spread alone
+enum class Gradient { stored, deferred, spread };  // dz; da and perhaps a spread; a spread alone
 
 // Here rows outside, a few together: dz and y are wide where this counts (expansions), and a
 // channel of each row of a strip would be on a page of its own, more pages than a processor
