@@ -17,7 +17,10 @@
 //   du[r] = dz[r]*(diag(ca)*w) + u[r]*(w^T*diag(cb)*w) + cc^T*w
 //   dw    = diag(ca)*sum_r dz[r]^T*u[r] + diag(cb)*w*K + cc*sum_r u[r]^T      (+ decay*w)
 //
+// Its source is ungated and of 256 channels at most; there is no bias and nothing deferred.
+//
 // Floor: forward rows*(in + out) elements; backward reads dz, y, x and writes dx: 2*(in + out).
+// Without y: in and 2*in + out.
 // Sums over rows: chunks of rows that depend on the shape only, added in order.
 #pragma once
 

@@ -25,8 +25,8 @@ Cost cost(const PointwiseBackward& args) {
   const double dx = bytes_of(args.dx.dz), dw = args.dw ? 4 * w : 0;
   const double y = args.dy.ca ? bytes_of(args.dy.y) : 0;
   const double old_dx = args.dx.how == Write::accumulate ? dx : 0;
-  const bool unstored = args.dy.ca && !args.dy.y;
-  const double flops = unstored ? 2 * (w + in * in) * rows + 2 * w * in : 2 * w * rows;
+  const double flops =
+      cpu::UnstoredOutput::is_meant(args.dy) ? 2 * (w + in * in) * rows + 2 * w * in : 2 * w * rows;
   return {flops * products, bytes_of(args.dy.dz) + y + bytes_of(args.x.y) + old_dx + 4 * w + dw,
           dx + dw};
 }

@@ -62,11 +62,11 @@ void load_source(const LoadSource& args) {
   });
 }
 
-enum class Gradient { stored, deferred, spread };  // made from da and spread, or of spread alone
+enum class Gradient { stored, deferred, spread };  // dz; da and perhaps a spread; a spread alone
 
-// Here rows outside, a few together: dz and y are wide where this counts (expansions), and a channel
-// of each row of a strip would be on a page of its own, more pages than a processor translates at a
-// time. What belongs to a channel comes from L1.
+// Here rows outside, a few together: dz and y are wide where this counts (expansions), and a
+// channel of each row of a strip would be on a page of its own, more pages than a processor
+// translates at a time. What belongs to a channel comes from L1.
 template <Gradient G, Act A, int Rows>
 void load_incoming_rows(const LoadIncoming& args, int first) {
   for_channels(args.c, [&](int i, auto part) {

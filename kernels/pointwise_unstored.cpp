@@ -30,6 +30,7 @@ UnstoredOutput::UnstoredOutput(const CpuContext& context, Workspace& workspace,
       source_(context, workspace, args.x, args.w, chunks),
       ca_w_(workspace.take(long{out_} * k_)),
       cb_w_(workspace.take(long{out_} * k_)),
+      e_(workspace.take(out_)),
       bias_(workspace.take(k_)),
       square_(workspace.take(long{k_} * k_)),
       packed_(workspace.take(long{k_} * k_)) {}
@@ -37,35 +38,45 @@ UnstoredOutput::UnstoredOutput(const CpuContext& context, Workspace& workspace,
 void UnstoredOutput::prepare(CpuContext& context) {
   source_.choose_pivot();
   if (!args_.dx.dz) return;
+  for_rows(context, out_, [&](int begin, int end) {
+    for (int o = begin; o < end; ++o) scale_row(o);
+  });
   const Filter& w = args_.w;
-  std::array<double, kMaxExpanded> bias{};
-  for (int o = 0; o < out_; ++o) {
-    const float* row = w.f32() + long{o} * w.in.max;
-    double y = 0;
-    for (int i = 0; i < k_; ++i) y += double{row[i]} * pivot()[i];
-    const double e = args_.dy.cb[o] * y + args_.dy.cc[o];
-    for (int i = 0; i < k_; ++i) {
-      bias[i] += row[i] * e;
-      ca_w_[long{o} * k_ + i] = args_.dy.ca[o] * row[i];
-      cb_w_[long{o} * k_ + i] = args_.dy.cb[o] * row[i];
-    }
-  }
-  for (int i = 0; i < k_; ++i) bias_[i] = static_cast<float>(bias[i]);
+  MultiplyTransposed product;
+  product.m = 1;
+  product.n = k_;
+  product.rows = out_;
+  product.a = e_;
+  product.lda = 1;
+  product.b = w.f32();
+  product.ldb = w.in.max;
+  product.c = bias_;
+  product.ldc = k_;
+  gemm_.multiply_transposed(product);
+  product.lda = w.in.max;
+  product.b = cb_w_;
+  product.ldb = k_;
   for_rows(context, k_, [&](int begin, int end) {
-    gemm_.multiply_transposed({end - begin,
-                               k_,
-                               out_,
-                               w.f32() + begin,
-                               w.in.max,
-                               cb_w_,
-                               k_,
-                               Write::overwrite,
-                               square_ + long{begin} * k_,
-                               k_,
-                               {}});
+    MultiplyTransposed part = product;
+    part.m = end - begin;
+    part.a = w.f32() + begin;
+    part.c = square_ + long{begin} * k_;
+    gemm_.multiply_transposed(part);
   });
   const Pack pack{square_, k_, 1, k_, k_, packed_};
   for (int p = 0; p < gemm_.panels.count(k_); ++p) gemm_.pack(pack, p);
+}
+
+void UnstoredOutput::scale_row(int o) const {
+  const Incoming& dy = args_.dy;
+  const float* w = args_.w.f32() + long{o} * args_.w.in.max;
+  double y = 0;  // of the pivot
+  for (int i = 0; i < k_; ++i) {
+    y += double{w[i]} * pivot()[i];
+    ca_w_[long{o} * k_ + i] = dy.ca[o] * w[i];
+    cb_w_[long{o} * k_ + i] = dy.cb[o] * w[i];
+  }
+  e_[o] = static_cast<float>(dy.cb[o] * y + dy.cc[o]);
 }
 
 void UnstoredOutput::add_product(int rows, const float* v, float* du) const {

@@ -46,6 +46,7 @@ class UnstoredOutput {
   void add_weight_grad(CpuContext& context, const Sums& sums);
 
  private:
+  void scale_row(int o) const;
   void weight_grad_row(const Sums& sums, int o, const float* w_moments) const;
 
   const PointwiseBackward& args_;
@@ -55,6 +56,7 @@ class UnstoredOutput {
   SourceMoments source_;
   float* const ca_w_;
   float* const cb_w_;
+  float* const e_;
   float* const bias_;    // e*w
   float* const square_;  // M
   float* const packed_;

@@ -274,5 +274,38 @@ TEST(Pointwise, RefusesWrongShapes) {
   EXPECT_THROW(run(in, wide, out), Error);
 }
 
+TEST(Pointwise, RefusesHalfOfADeferredGradient) {
+  const Guarded x(Values(2 * 9 * 16, 1.0)), y(Values(2 * 9 * 24, 1.0)), w(Values(24 * 16, 1.0)),
+      channels(Values(2 * 2 * 24, 1.0)), dx(2 * 9 * 16);
+  Cpu cpu;
+  PointwiseBackward whole;
+  whole.dy.y = whole.dy.dz = {y.data(), DType::f32, 2, 3, 3, 24};
+  whole.dy.ca = whole.dy.cb = whole.dy.cc = channels.data();
+  whole.dy.deferred.scale = whole.dy.deferred.shift = channels.data();
+  whole.dy.deferred.spread = channels.data();
+  whole.x.y = whole.dx.dz = {x.data(), DType::f32, 2, 3, 3, 16};
+  whole.dx.dz.data = dx.data();
+  whole.w = {w.data(), DType::f32, {24, 24}, {16, 16}, 1};
+  PointwiseBackward spread = whole, nothing = whole, shiftless = whole, scaleless = whole,
+                    raw = whole, slopes = whole;
+  spread.dy.dz.data = nullptr;
+  nothing.dy.dz.data = nullptr;
+  nothing.dy.deferred.spread = nullptr;
+  shiftless.dy.deferred.shift = nullptr;
+  scaleless.dy.deferred.scale = scaleless.dy.deferred.shift = nullptr;
+  raw.dy.ca = raw.dy.cb = raw.dy.cc = nullptr;
+  slopes.dx.slope_sums = dx.data();
+  for (const PointwiseBackward& args : {whole, spread}) {
+    EXPECT_NO_THROW(kernels::pointwise_backward(cpu.stream(), args));
+  }
+  for (const PointwiseBackward& args : {nothing, shiftless, scaleless, raw, slopes}) {
+    EXPECT_THROW(kernels::pointwise_backward(cpu.stream(), args), Error);
+  }
+  const double dz_bytes = 4 * 2 * 9 * 24;
+  EXPECT_EQ(dry_cost(whole, kernels::pointwise_backward).bytes() -
+                dry_cost(spread, kernels::pointwise_backward).bytes(),
+            dz_bytes);
+}
+
 }  // namespace
 }  // namespace tunas::test
