@@ -117,27 +117,42 @@ struct SourceMaker {
   }
 };
 
-/// dy.
+/// dy; of what is deferred (source.h), too.
 template <class T>
 struct IncomingMaker {
   using Args = Incoming;
   struct Word {
     Raw<T, kTilePack> dz, y;
   };
-  const T *dz, *y;  // where dy is dz, cb is 0 and y anything
+  const Incoming& dy;
+  const T *dz, *y;  // where dy is dz, cb is 0 and y anything; an absent dz is null
   IncomingReader<kTilePack> reader;
+  int image, channel;
 
-  __device__ IncomingMaker(const Incoming& dy, int image, int channel)
-      : dz(static_cast<const T*>(dy.dz.data) + first_of(dy.dz, image, channel)),
-        y(dy.ca ? static_cast<const T*>(dy.y.data) + first_of(dy.dz, image, channel) : dz),
-        reader(dy, channel) {}
+  __device__ IncomingMaker(const Incoming& a, int n, int c0)
+      : dy(a),
+        dz(of(a.dz, n, c0)),
+        y(a.ca || a.deferred.scale ? of(a.y, n, c0) : dz),
+        reader(a, c0),
+        image(n),
+        channel(c0) {}
+  __device__ const T* of(const Tensor& t, int n, int c0) const {
+    return t.data ? static_cast<const T*>(t.data) + first_of(dy.dz, n, c0) : nullptr;
+  }
   __device__ Word fetch(int at) const {
-    return {load_raw<T, kTilePack>(dz + at), load_raw<T, kTilePack>(y + at)};
+    Word held{{}, load_raw<T, kTilePack>(y + at)};
+    if (dz) held.dz = load_raw<T, kTilePack>(dz + at);
+    return held;
   }
   __device__ void value(const Word& held, float (&v)[kTilePack]) const {
     float raw[kTilePack];
     unpack<T>(held.dz, v);
     unpack<T>(held.y, raw);
+    if (dy.deferred.scale) {
+      const float* spread = dy.deferred.spread;
+      if (spread) spread += image * dy.dz.c;
+      make_deferred(dy.deferred, spread, channel, raw, v);
+    }
 #pragma unroll
     for (int i = 0; i < kTilePack; ++i) v[i] = reader.value(i, v[i], raw[i]);
   }
