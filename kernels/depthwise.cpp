@@ -11,9 +11,18 @@
 
 namespace tunas::kernels {
 
+Cost cost(const Expansion& expansion) {
+  if (!expansion.w) return {};
+  const double w = static_cast<double>(expansion.w.out.now) * expansion.w.in.now;
+  const Tensor& x = expansion.x.y;
+  return {2 * w * static_cast<double>(x.rows()),
+          bytes_of(x) + w * static_cast<double>(size_of(expansion.w.type)), 0};
+}
+
 Cost cost(const DepthwiseForward& args) {
   const double taps = static_cast<double>(args.w.k) * args.w.k;
-  return {2 * taps * static_cast<double>(args.y.size()), bytes_of(args.x.y), bytes_of(args.y)};
+  Cost cost{2 * taps * static_cast<double>(args.y.size()), bytes_of(args.x.y), bytes_of(args.y)};
+  return cost += kernels::cost(args.expansion);
 }
 
 namespace cpu {

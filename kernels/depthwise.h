@@ -37,6 +37,8 @@ struct DepthwiseBackward {
   Expansion expansion = {};  // of x, whose y then has a shape and no data
 };
 
+/// Of making x again, once; 0 without an expansion.
+Cost cost(const Expansion& expansion);
 Cost cost(const DepthwiseForward& args);
 Cost cost(const DepthwiseBackward& args);
 namespace cpu {

@@ -13,10 +13,11 @@ namespace tunas::kernels {
 Cost cost(const DepthwiseBackward& args) {
   const double products = 2.0 * args.w.k * args.w.k * static_cast<double>(args.dy.dz.size());
   const double dx = bytes_of(args.dx.dz);
-  return {products * ((args.dx.dz ? 1 : 0) + (args.dw ? 1 : 0)),
-          bytes_of(args.dy.dz) + (args.dy.ca ? bytes_of(args.dy.y) : 0) + bytes_of(args.x.y) +
-              (args.dx.how == Write::accumulate ? dx : 0),
-          dx};
+  Cost cost{products * ((args.dx.dz ? 1 : 0) + (args.dw ? 1 : 0)),
+            bytes_of(args.dy.dz) + (args.dy.ca ? bytes_of(args.dy.y) : 0) + bytes_of(args.x.y) +
+                (args.dx.how == Write::accumulate ? dx : 0),
+            dx};
+  return cost += kernels::cost(args.expansion);
 }
 
 namespace cpu {

@@ -1,9 +1,13 @@
 // Depthwise on the GPU against loops in double: every window, both strides and paddings, widths
-// that fill no warp, odd sizes, one image, a filter stored wider than it is used.
+// that fill no warp, odd sizes, one image, a filter stored wider than it is used; with an x that an
+// expansion makes (also against the two kernels that it replaces) and with deferred gradients.
 #include "kernels/depthwise.h"
 
+#include <optional>
+
+#include "kernels/pointwise.h"
+
 #include "tests/cuda/problems.h"
-#include "tests/cuda/reference.h"
 
 namespace tunas::testing {
 namespace {
@@ -31,34 +35,41 @@ void each_product(const DepthwiseProblem& p, const F& f) {
 void run(CudaContext& context, const DepthwiseProblem& p) {
   SCOPED_TRACE(::testing::Message()
                << "n=" << p.n << " hw=" << p.h << "x" << p.w << " c=" << p.c << "/" << p.c_max
-               << " k=" << p.k << " s=" << p.stride << (p.type == DType::bf16 ? " bf16" : " f32"));
-  const SourceField x(p.type, p.n, p.h, p.w, p.c, 1, p.act);
+               << " k=" << p.k << " s=" << p.stride << (p.type == DType::bf16 ? " bf16" : " f32")
+               << " expanded=" << p.expanded);
+  SourceField x(p.type, p.n, p.h, p.w, p.c, 1, p.act);
+  std::optional<ExpansionField> expansion;
+  if (p.expanded) expansion.emplace(x, p.expanded, 60, p.expanded_act);
   const Field w = Field::random(p.type, p.k, p.k, 1, p.c_max, 5);
   const Filter filter{w.tensor().data, p.type, {}, {p.c_max, p.c}, p.k};
   const Axis rows = p.rows(), columns = p.columns();
   Values u(x.size());
   for (std::size_t i = 0; i < u.size(); ++i) u[i] = x.u(i);
 
+  kernels::Source source = x.args();
+  if (expansion) source.y.data = nullptr;
+  const kernels::Expansion made = expansion ? expansion->args() : kernels::Expansion{};
   Field y(p.type, p.n, rows.out, columns.out, p.c);
   Field mean(DType::f32, 1, 1, 1, p.c), variance(DType::f32, 1, 1, 1, p.c);
-  kernels::DepthwiseForward forward{x.args(),    filter,         p.stride,
-                                    rows.before, columns.before, {mean.f32(), variance.f32()},
-                                    y.tensor()};
+  kernels::DepthwiseForward forward{
+      source,     filter, p.stride, rows.before, columns.before, {mean.f32(), variance.f32()},
+      y.tensor(), made};
   kernels::cuda::depthwise(context, forward);
   Values want(y.tensor().size());
   each_product(p, [&](auto o, auto i, auto t) { want[o] += w.values[t] * u[i]; });
   expect_near(y, want, limit(p.type), "y");
   check_moments(want, p.c, mean, variance, limit_of(context, p.type, 1e-5));
 
-  const IncomingField dy(p.type, p.n, rows.out, columns.out, p.c, 20);
+  const IncomingField dy(p.type, p.n, rows.out, columns.out, p.c, 20, p.normalised, p.left);
   const Values d = dy.dy();
   GradField dx(x, 30, p.how);
   Field dw = Field::random(DType::f32, p.k, p.k, 1, p.c_max, 40);
   const float decay = 0.25f;
   kernels::DepthwiseBackward backward{
-      dy.args(), x.args(),    filter,
+      dy.args(), source,      filter,
       p.stride,  rows.before, columns.before,
-      decay,     dx.args(),   {dw.tensor().data, DType::f32, {}, {p.c_max, p.c}, p.k}};
+      decay,     dx.args(),   {dw.tensor().data, DType::f32, {}, {p.c_max, p.c}, p.k},
+      made};
   kernels::cuda::depthwise_backward(context, backward);
   Values du(u.size()), want_dw = dw.values;
   each_product(p, [&](auto o, auto i, auto t) {
@@ -111,6 +122,68 @@ TEST(CudaDepthwise, Accumulates) {
 TEST(CudaDepthwise, BlocksThatTakeSeveralTiles) {
   run({5001, 1, 8, 8, 8, 3, 1});
   run({5001, 2, 3, 8, 8, 5, 2});
+}
+
+TEST(CudaDepthwise, MakesDeferredGradients) {
+  for (const DType type : {DType::bf16, DType::f32})
+    for (const int k : {3, 5, 7})
+      for (const int stride : {1, 2}) {
+        DepthwiseProblem p{3, 9, 12, 40, 48, k, stride, Padding::same, Act::relu6, type};
+        for (const Act act : {Act::none, Act::relu, Act::relu6, Act::hard_swish}) {
+          p.left = {true, act, 0.5f};
+          run(p);
+        }
+        p.left = {true, Act::hard_swish, 2, false};
+        run(p);
+        p.left = {true, Act::relu, 1, true, false};
+        run(p);
+        p.normalised = false;
+        run(p);
+      }
+}
+
+DepthwiseProblem expanded(DepthwiseProblem p, int from, Act act = Act::none) {
+  p.expanded = from;
+  p.expanded_act = act;
+  return p;
+}
+
+TEST(CudaDepthwise, ExpandsForEveryWindowStrideAndPadding) {
+  for (const DType type : {DType::bf16, DType::f32})
+    for (const int k : {3, 5, 7})
+      for (const int stride : {1, 2})
+        for (const Padding padding : {Padding::same, Padding::symmetric})
+          run(expanded({2, 15, 13, 24, 40, k, stride, padding, Act::relu6, type}, 16));
+}
+
+/// Sources of fewer channels than are multiplied at once and of more than are held; act(0) that is
+/// not 0; as many channels as a block has threads for, and more.
+TEST(CudaDepthwise, ExpandsWidthsAndSizes) {
+  for (const int k : {3, 5, 7})
+    for (const int stride : {1, 2}) {
+      run(expanded({1, 1, 1, 8, 8, k, stride}, 8, Act::relu));
+      run(expanded({1, 3, 30, 8, 960, k, stride, Padding::same, Act::hard_swish}, 40));
+      run(expanded({2, 14, 14, 120, 200, k, stride, Padding::same, Act::sigmoid}, 40));
+      run(expanded({1, 7, 7, 240, 240, k, stride, Padding::symmetric, Act::relu}, 48));
+      run(expanded({2, 21, 9, 72, 72, k, stride, Padding::same, Act::none}, 24, Act::relu6));
+      run(expanded({1, 11, 8, 136, 136, k, stride, Padding::same, Act::relu6}, 200));
+      run(expanded({1, 9, 10, 64, 64, k, stride, Padding::symmetric, Act::hard_swish, DType::f32},
+                   104, Act::hard_swish));
+    }
+}
+
+TEST(CudaDepthwise, ExpandsAndAccumulates) {
+  for (const int stride : {1, 2}) {
+    DepthwiseProblem p{2, 10, 9, 40, 48, 3, stride};
+    p.how = Write::accumulate;
+    p.left = {true, Act::relu6, 0.5f};
+    run(expanded(p, 16));
+  }
+}
+
+TEST(CudaDepthwise, ExpandsInBlocksThatTakeSeveralTiles) {
+  run(expanded({2001, 1, 8, 8, 8, 3, 1}, 8));
+  run(expanded({2001, 2, 3, 8, 8, 5, 2}, 8));
 }
 
 }  // namespace
