@@ -81,8 +81,8 @@ struct SourceField {
   double u(std::size_t i) const { return gated ? a(i) * gate.values[gate_index(i)] : a(i); }
 };
 
-/// A random expansion of `in` channels to those of a source, which then holds what is made: rounded
-/// as the tensor would be that is not stored, and as operands the few channels.
+/// A random expansion of few channels, rounded as operands, to those of a source, which then holds
+/// what is made: not rounded, as forward sees it.
 struct ExpansionField {
   SourceField from;
   Field w;
@@ -102,7 +102,6 @@ struct ExpansionField {
       made.y.values[i] = 0;
       for (int k = 0; k < in.now; ++k) made.y.values[i] += u.values[row + k] * w.values[line + k];
     }
-    made.y.upload();
   }
   kernels::Expansion args() const {
     return {from.args(), {w.tensor().data, from.y.type(), out, in, 1}};
