@@ -2,7 +2,8 @@
 // computes patches of kRows x kColumns outputs, their sums in registers; every row of the tile that
 // a patch reads is loaded once for all of its outputs. Leaves the moments of each block and
 // channel, [chunks][4][c], merged by a second kernel.
-#include "kernels/depthwise_load.cuh"
+#include "kernels/depthwise_cut.cuh"
+#include "kernels/depthwise_expand.cuh"
 #include "kernels/library.h"
 
 namespace tunas::kernels::cuda {
@@ -87,7 +88,7 @@ struct ForwardPatch {
   }
 };
 
-template <class T, int K, int S>
+template <class T, int K, int S, bool kExpanded>
 __global__ void __launch_bounds__(kTileThreads, resident(ForwardPatch<T, K, S>::kBlocks))
     depthwise_kernel(DepthwiseForward a, Tiling tiling, float* partial) {
   using Mine = ForwardPatch<T, K, S>;
@@ -95,9 +96,16 @@ __global__ void __launch_bounds__(kTileThreads, resident(ForwardPatch<T, K, S>::
   auto* tile = dynamic_shared<float>();
   const Tensor& x = a.x.y;
   const TilePlace place(tiling, kPatch.channels, a.y.c);
-  TileLoader<SourceMaker<T>> loader(a.x, tiling, x.h, x.w, x.c);
   const int first = place.lane * kPatch.channels;  // of the block's channels
   float* taps = tile + tiling.bytes() / 4;
+  auto loader = [&] {
+    if constexpr (kExpanded) {
+      char* memory = reinterpret_cast<char*>(taps) + tiling.tap_bytes(kPatch);
+      return ExpandedLoader<T>(a.x, a.expansion, tiling, memory);
+    } else {
+      return TileLoader<SourceMaker<T>>(a.x, tiling, x.h, x.w, x.c);
+    }
+  }();
   load_taps<T>(a.w, tiling, a.y.c, taps);
   Mine mine(a, place.channel, taps + first / 2 * (Mine::kTaps * 2) + first % 2);
   const float* own = tile + first / 2 * tiling.pair_floats + first % 2;
@@ -118,26 +126,29 @@ __global__ void __launch_bounds__(kTileThreads, resident(ForwardPatch<T, K, S>::
                 partial + static_cast<long>(blockIdx.y) * kMomentRows * a.y.c);
 }
 
+template <class T, int K, int S>
+void run(CudaContext& context, const DepthwiseForward& args) {
+  const int c = args.y.c;
+  constexpr Patch kPatch = ForwardPatch<T, K, S>::kPatch;
+  const Tiling tiling =
+      cut_tiles({args.y.n, args.y.h, args.y.w, c, kPatch, expanded(args.expansion, 0)});
+  float* partial = args.moments.mean
+                       ? scratch(context, static_cast<std::size_t>(tiling.chunks) * kMomentRows * c)
+                       : nullptr;
+  launch(context, "depthwise",
+         args.expansion.w ? depthwise_kernel<T, K, S, true> : depthwise_kernel<T, K, S, false>,
+         tiling.shape(kPatch), args, tiling, partial);
+  if (partial) merge_moments(context, partial, tiling.chunks, c, args.moments);
+}
+
 }  // namespace
 
 void depthwise(CudaContext& context, const DepthwiseForward& args) {
-  require(!args.x.gate, "depthwise on CUDA takes no gated source; write it out with mix first");
-  require(args.w.type == args.x.y.type, "depthwise on CUDA takes weights of the type of x");
+  check_input(args.x, args.w, args.expansion);
   if (library::depthwise(context, args)) return;
   with_type(args.x.y.type, [&](auto t) {
-    with_window(args.w.k, args.stride, [&](auto k, auto s) {
-      using T = decltype(t);
-      const int c = args.y.c;
-      constexpr Patch kPatch = ForwardPatch<T, k(), s()>::kPatch;
-      const Tiling tiling = cut_tiles(args.y.n, args.y.h, args.y.w, c, kPatch);
-      float* partial =
-          args.moments.mean
-              ? scratch(context, static_cast<std::size_t>(tiling.chunks) * kMomentRows * c)
-              : nullptr;
-      launch(context, "depthwise", depthwise_kernel<T, k(), s()>, tiling.shape(kPatch), args,
-             tiling, partial);
-      if (partial) merge_moments(context, partial, tiling.chunks, c, args.moments);
-    });
+    with_window(args.w.k, args.stride,
+                [&](auto k, auto s) { run<decltype(t), k(), s()>(context, args); });
   });
 }
 

@@ -1,11 +1,9 @@
 // What the two depthwise kernels share: how their work is cut. A block takes a run of tiles, each a
-// rectangle of one image and up to 72 of its channels. It loads what the tile reads, with its halo,
-// into shared memory (depthwise_load.cuh); then each thread computes patches of the tile from
-// there, for one or two channels. Loading makes the values once, sixteen bytes at a time, so that
-// the window's loop is all that is left to the patches.
+// rectangle of one image and up to 72 of its channels (128 where x is made from an expansion). It
+// loads what the tile reads, with its halo, into shared memory (depthwise_load.cuh); then each
+// thread computes patches of the tile from there, for one or two channels. Loading makes the values
+// once, sixteen bytes at a time, so that the window's loop is all that is left to the patches.
 #pragma once
-
-#include <cmath>
 
 #include "kernels/depthwise.h"
 #include "kernels/reduce.cuh"
@@ -13,6 +11,7 @@
 namespace tunas::kernels {
 
 inline constexpr int kTilePack = 8, kTileThreads = 128, kTileBlocks = 1056;
+inline constexpr int kMostExpanded = 256;               // channels of the source of an expansion
 inline constexpr std::size_t kTileMemory = 227 * 1024;  // shared memory of an SM of an H100
 
 /// Outputs that a thread computes at once. The first of `n` outputs in a row reads `window` inputs,
@@ -36,6 +35,28 @@ constexpr int resident(int blocks) {
 #endif
 }
 
+/// The part of a cut that serves an expansion (depthwise_expand.cuh).
+struct Expanded {
+  static constexpr int kDepth = 16;  // channels of its source that are multiplied at once
+
+  int in = 0;       // channels of its source; 0: there is no expansion
+  int element = 0;  // bytes of one
+  int cell = 0;  // rows and columns of x of an output, kept raw in shared memory; 0: they are not
+  int rows = 0, columns = 0;  // kept, of a tile
+  int pair = 0, row = 0;      // elements there, to the next pair of channels, to the next row
+
+  __host__ __device__ int depth() const { return (in + kDepth - 1) / kDepth * kDepth; }
+  /// Elements from a channel's weights to the next one's: four channels meet in different banks.
+  __host__ __device__ int pitch() const { return depth() | kDepth; }
+  __host__ __device__ int raw_bytes() const { return (rows * row * element + 15) / 16 * 16; }
+  /// Of the weights and of the constants of the source and of `channels` of x.
+  __host__ __device__ int weight_bytes(int channels) const { return channels * pitch() * element; }
+  __host__ __device__ int bytes(int channels) const {
+    if (!in) return 0;
+    return raw_bytes() + weight_bytes(channels) + (depth() + channels) * 8;
+  }
+};
+
 /// [n][height][width][c] cut into tiles.
 struct Tiling {
   int packs, lanes, slots;           // of a block: eight channels; threads side by side; their rows
@@ -47,83 +68,21 @@ struct Tiling {
   int pair_floats, row_floats;          // there, to the next pair of channels, to the next row
   int down_step, across_step;           // of a thread: to its next patch
   int pixel_step;                       // and to its next pixel while it loads
+  Expanded expanded;
 
+  __host__ __device__ int channels() const { return packs * kTilePack; }  // of a block
   __host__ __device__ int bytes() const { return rows * row_floats * 4; }
+  __host__ __device__ int tap_bytes(const Patch& patch) const {
+    return channels() * patch.taps * 4;
+  }
   Shape shape(const Patch& patch) const {
     // At its end a block sums kBatch floats of every thread in the same memory.
-    const int used = bytes() + packs * kTilePack * patch.taps * 4;
+    const int used = bytes() + tap_bytes(patch) + expanded.bytes(channels());
     const int sums = lanes * slots * kBatch * 4;
     return {dim3(groups, chunks), dim3(lanes * slots),
             static_cast<std::size_t>(used > sums ? used : sums)};
   }
 };
-
-/// The cost of a cut in instructions a channel: those of the outputs, 8 a loaded value and 250 a
-/// thread and tile; halo, idle threads and split sectors included. With fewer than 12 warps
-/// on an SM more and more of its cycles pass idle.
-inline double tile_cost(const Tiling& t, const Patch& patch) {
-  const int threads = t.lanes * t.slots, warps = ceil_div(threads, 32);
-  const int rounds = ceil_div(t.patches_down * t.patches_across, t.slots);
-  const double filled = warps * 32.0 / threads;
-  const double computed = rounds * t.slots * patch.rows * patch.columns * double(patch.work);
-  // The channels of a block begin and end within a sector of 32 bytes where packs are odd.
-  const double sectors = t.groups > 1 ? 1 + (t.packs % 2 ? 0.5 : 0.25) / t.packs : 1;
-  const double loaded = t.rows * t.columns * 8 * sectors;
-  const double fixed = 250.0 * threads / (t.packs * kTilePack);
-  const auto by_memory = static_cast<double>(kTileMemory / (t.shape(patch).shared + 1024));
-  const double by_registers = patch.blocks * kTileThreads / (warps * 32.0);
-  const double live = threads / 32.0 * (by_memory < by_registers ? by_memory : by_registers);
-  return ((computed + fixed) * filled + loaded) * t.tiles * t.groups * t.packs *
-         (live < 12 ? std::sqrt(12 / live) : 1);
-}
-
-/// The cheapest cut of [n][height][width][c]. Depends on the shape only.
-inline Tiling cut_tiles(int n, int height, int width, int c, const Patch& patch) {
-  Tiling best{};
-  double least = 0;
-  const int packs = ceil_div(c, kTilePack);
-  const int down = ceil_div(height, patch.rows), across = ceil_div(width, patch.columns);
-  const auto consider = [&](int p, int a, int b, int rounds) {
-    Tiling t{};
-    t.packs = p;
-    t.lanes = p * kTilePack / patch.channels;
-    t.groups = ceil_div(packs, p);
-    t.patches_down = a;
-    t.patches_across = b;
-    t.rows = patch.reads(a * patch.rows);
-    t.columns = patch.reads(b * patch.columns);
-    t.pair_floats = 2 * (t.columns | 1);  // odd: lanes meet in different banks
-    t.row_floats = p * kTilePack / 2 * t.pair_floats;
-    t.slots = ceil_div(a * b, rounds);
-    t.down_step = t.slots / b;
-    t.across_step = t.slots % b;
-    t.pixel_step = t.lanes * t.slots / p;
-    t.tiles_down = ceil_div(down, a);
-    t.tiles_across = ceil_div(across, b);
-    t.tiles = n * t.tiles_down * t.tiles_across;
-    if (t.shape(patch).shared > kTileMemory / patch.blocks - 1024 && a * b > 1) return;
-    const double cost = tile_cost(t, patch);
-    if (least > 0 && cost >= least) return;
-    least = cost;
-    best = t;
-  };
-  for (int p = packs < 3 ? packs : 3; p <= packs && p <= 9; ++p) {
-    const int slots = kTileThreads * patch.channels / (p * kTilePack);  // at most
-    for (int b = 1; b <= across && b <= 4; ++b) {
-      for (int tiles = 1, last = 0; tiles <= down && last != 1; ++tiles) {
-        const int a = ceil_div(down, tiles), rounds = ceil_div(a * b, slots);
-        if (a == last || a > 16) continue;
-        last = a;
-        consider(p, a, b, rounds);
-        if (2 * rounds <= a * b) consider(p, a, b, 2 * rounds);
-      }
-    }
-  }
-  const int limit = kTileBlocks / best.groups > 1 ? kTileBlocks / best.groups : 1;
-  best.run = ceil_div(best.tiles, limit);
-  best.chunks = ceil_div(best.tiles, best.run);
-  return best;
-}
 
 /// Calls f(integral_constant k, integral_constant stride). Throws Error(usage) on other sizes.
 template <class F>

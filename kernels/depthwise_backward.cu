@@ -9,13 +9,14 @@
 // made of dz and y once, in a tile in shared memory (depthwise.cuh); each pixel of x is read and
 // each of dx written by one thread only. A thread walks down the rows of its patch; its dw stay in
 // registers. Each block leaves [k*k + 2][c] sums (dw, S1, S2), added by a second kernel.
-#include "kernels/depthwise_load.cuh"
+#include "kernels/depthwise_cut.cuh"
+#include "kernels/depthwise_expand.cuh"
 #include "kernels/library.h"
 
 namespace tunas::kernels::cuda {
 namespace {
 
-template <class T, int K, int S>
+template <class T, int K, int S, bool kExpanded>
 struct BackwardPatch {
   static constexpr int kChannels = K == 3 ? 2 : 1;
   static constexpr int kRows = K == 3 || S == 2 ? 4 : 7, kColumns = S == 2 ? 4 : 7;  // of cells
@@ -31,12 +32,18 @@ struct BackwardPatch {
   const DepthwiseBackward& a;
   int channel;
   const float* taps;
+  int raw_row;  // of the raw tile
   Reader<kChannels> reader;
   GradWriter<T, kChannels> writer;
   float dw[kTaps * kChannels] = {};
 
-  __device__ BackwardPatch(const DepthwiseBackward& args, int c0, const float* own_taps)
-      : a(args), channel(c0), taps(own_taps), reader(args.x, c0), writer(args.dx, c0) {}
+  __device__ BackwardPatch(const DepthwiseBackward& args, int c0, const float* own_taps, int row)
+      : a(args),
+        channel(c0),
+        taps(own_taps),
+        raw_row(row),
+        reader(args.x, c0),
+        writer(args.dx, c0) {}
 
   /// Calls f(p) for the columns whose bit is set; a uniform branch spares the usual case the tests.
   template <class F>
@@ -52,13 +59,18 @@ struct BackwardPatch {
     }
   }
 
-  /// The S rows of x of a cell row; bit p of `columns`: column p is inside the image.
+  /// From one row of x, where it is read, to the next.
+  __device__ long line_of_x() const {
+    return kExpanded ? raw_row : static_cast<long>(a.x.y.w) * a.x.y.c;
+  }
+  /// The S rows of x of a cell row, from memory or a raw tile; bit p of `columns`: column p is
+  /// inside the image.
   __device__ void fetch(const T* from, int h, unsigned columns, Word (&raw)[S][kPixels]) const {
-    const int c = a.x.y.c;
+    const int c = kExpanded ? 2 : a.x.y.c;
 #pragma unroll
     for (int s = 0; s < S; ++s) {
       const unsigned inside = h + s >= 0 && h + s < a.x.y.h ? columns : 0u;
-      const T* at = from + static_cast<long>(s) * a.x.y.w * c;
+      const T* at = from + s * line_of_x();
       if (inside != kAll) {
 #pragma unroll
         for (int p = 0; p < kPixels; ++p) raw[s][p] = Word{};
@@ -109,11 +121,18 @@ struct BackwardPatch {
     each_column(columns, [&](int p) { store_part<T, kChannels>(to + p * c, d + p * kChannels); });
   }
 
-  /// The patch whose first pixel is (top, left); `from`: the first dy its window reads, row_floats:
-  /// from one row of the tile to the next, `rows`: of cells.
-  __device__ void compute(const float* from, int row_floats, int image, int top, int left,
-                          int rows) {
+  struct Place {
+    const float* dy;  // the first that its window reads
+    const T* raw;     // its first pixel in a raw tile
+    int image, top, left;
+    int rows;  // of cells
+  };
+
+  /// The patch whose first pixel is (top, left); row_floats: from one row of dy to the next.
+  __device__ void compute(const Place& place, int row_floats) {
     const Tensor& x = a.x.y;
+    const int top = place.top, left = place.left;
+    const float* from = place.dy;
     unsigned columns = 0;
 #pragma unroll
     for (int p = 0; p < kPixels; ++p) {
@@ -122,15 +141,17 @@ struct BackwardPatch {
     float w[kTaps * kChannels];
     read_pairs<kChannels, kTaps>(taps, w);
     const long line = static_cast<long>(x.w) * x.c;
-    long at =
-        (static_cast<long>(image) * x.h + top) * line + static_cast<long>(left) * x.c + channel;
-    const T* data = static_cast<const T*>(x.data);
+    long at = (static_cast<long>(place.image) * x.h + top) * line + static_cast<long>(left) * x.c +
+              channel;
+    const T* x_at = kExpanded ? place.raw : static_cast<const T*>(x.data) + at;
     Word raw[S][kPixels];
-    fetch(data + at, top, columns, raw);
+    fetch(x_at, top, columns, raw);
 #pragma unroll 1
-    for (int h = top; rows > 0; --rows, h += S, at += S * line, from += row_floats) {
+    for (int h = top, rows = place.rows; rows > 0;
+         --rows, h += S, at += S * line, from += row_floats) {
       Word next[S][kPixels];
-      fetch(data + at + S * line, rows > 1 ? h + S : -S, columns, next);
+      x_at += S * line_of_x();
+      fetch(x_at, rows > 1 ? h + S : -S, columns, next);
 #pragma unroll
       for (int s = 0; s < S; ++s) {
         if (h + s < 0 || h + s >= x.h) continue;
@@ -155,10 +176,11 @@ struct BackwardPatch {
   }
 };
 
-template <class T, int K, int S>
-__global__ void __launch_bounds__(kTileThreads, resident(BackwardPatch<T, K, S>::kBlocks))
+template <class T, int K, int S, bool kExpanded>
+__global__ void __launch_bounds__(kTileThreads,
+                                  resident(BackwardPatch<T, K, S, kExpanded>::kBlocks))
     depthwise_backward_kernel(DepthwiseBackward a, Tiling tiling, int cells, float* partial) {
-  using Mine = BackwardPatch<T, K, S>;
+  using Mine = BackwardPatch<T, K, S, kExpanded>;
   constexpr Patch kPatch = Mine::kPatch;
   auto* tile = dynamic_shared<float>();
   const Tensor& dz = a.dy.dz;
@@ -167,21 +189,28 @@ __global__ void __launch_bounds__(kTileThreads, resident(BackwardPatch<T, K, S>:
   const int first = place.lane * kPatch.channels;  // of the block's channels
   float* taps = tile + tiling.bytes() / 4;
   load_taps<T>(a.w, tiling, dz.c, taps);
-  Mine mine(a, place.channel, taps + first / 2 * (Mine::kTaps * 2) + first % 2);
+  Mine mine(a, place.channel, taps + first / 2 * (Mine::kTaps * 2) + first % 2,
+            tiling.expanded.row);
   const float* own = tile + first / 2 * tiling.pair_floats + first % 2;
+  char* memory = reinterpret_cast<char*>(taps) + tiling.tap_bytes(kPatch);
+  RawTiles<T, kExpanded> raw(a.expansion, tiling, a.x.y, memory);
+  const int own_raw = first / 2 * tiling.expanded.pair + first % 2;
   for (TileRun run(tiling); run.left > 0; run.next(tiling)) {
     // Cells begin with the first that holds a pixel.
     const int row = run.row(tiling, kPatch) + a.top / S;
     const int column = run.column(tiling, kPatch) + a.left / S;
     __syncthreads();
     loader.load(tiling, run.image, row - (Mine::kLive - 1), column - (Mine::kLive - 1), tile);
+    raw.make(tiling, run.image, row * S - a.top, column * S - a.left);
     __syncthreads();
     place.each_patch(tiling, [&](int down, int across) {
       const int r = down * kPatch.rows, q = across * kPatch.columns;
       const int rows = cells + a.top / S - row - r;
-      mine.compute(own + r * tiling.row_floats + q * 2, tiling.row_floats, run.image,
-                   (row + r) * S - a.top, (column + q) * S - a.left,
-                   rows < kPatch.rows ? rows : kPatch.rows);
+      mine.compute({own + r * tiling.row_floats + q * 2,
+                    raw.tile + own_raw + r * S * tiling.expanded.row + q * S * 2, run.image,
+                    (row + r) * S - a.top, (column + q) * S - a.left,
+                    rows < kPatch.rows ? rows : kPatch.rows},
+                   tiling.row_floats);
     });
   }
   if (!partial) return;
@@ -198,44 +227,59 @@ __global__ void __launch_bounds__(kTileThreads, resident(BackwardPatch<T, K, S>:
   sum_slots(mine.writer.s2, tile, lanes, tiling.slots, emit(Mine::kTaps + 1));
 }
 
+/// dw, S1 and S2 from the partial sums of `chunks` blocks.
+void add_sums(const CudaContext& context, const DepthwiseBackward& args, const float* partial,
+              int chunks) {
+  const int taps = args.w.k * args.w.k, c = args.x.y.c;
+  const long stride = static_cast<long>(taps + 2) * c;
+  OrderedSums sums;
+  if (args.dw) {
+    OrderedSum dw{partial, chunks, stride, taps, c, args.dw.in.max, args.dw.f32()};
+    if (args.decay != 0) {
+      dw.w = args.w.data;
+      dw.w_type = args.w.type;
+      dw.decay = args.decay;
+    }
+    sums.add(dw);
+  }
+  if (args.dx.dz) {
+    add_source_sums(sums, args.dx, partial + static_cast<long>(taps) * c, chunks, stride, c);
+  }
+  if (sums.count) add_in_order(context, sums);
+}
+
+template <class T, int K, int S, bool kExpanded>
+void run(CudaContext& context, const DepthwiseBackward& args) {
+  constexpr Patch kPatch = BackwardPatch<T, K, S, kExpanded>::kPatch;
+  const Tensor& x = args.x.y;
+  const auto cells = [](int size, int before) { return (size - 1 + before) / S - before / S + 1; };
+  const int down = cells(x.h, args.top);
+  const Tiling tiling =
+      cut_tiles({x.n, down, cells(x.w, args.left), x.c, kPatch, expanded(args.expansion, S)});
+  const bool sums_wanted = args.dw || (args.dx.dz && args.dx.mean);
+  const long stride = static_cast<long>(kPatch.taps + 2) * x.c;
+  float* partial = sums_wanted ? scratch(context, tiling.chunks * stride) : nullptr;
+  launch(context, "depthwise backward", depthwise_backward_kernel<T, K, S, kExpanded>,
+         tiling.shape(kPatch), args, tiling, down, partial);
+  if (partial) add_sums(context, args, partial, tiling.chunks);
+}
+
 }  // namespace
 
 void depthwise_backward(CudaContext& context, const DepthwiseBackward& args) {
   require(!args.expansion_grad.product,
           "depthwise on CUDA takes no gradient of an expansion; pass memory for dx.dz instead");
-  require(!args.x.gate, "depthwise on CUDA takes no gated source; write it out with mix first");
-  require(args.w.type == args.x.y.type, "depthwise on CUDA takes weights of the type of x");
+  check_input(args.x, args.w, args.expansion);
+  check_incoming(args.dy);
   if (library::depthwise_backward(context, args)) return;
-  const Tensor& x = args.x.y;
-  with_type(x.type, [&](auto t) {
+  with_type(args.x.y.type, [&](auto t) {
     with_window(args.w.k, args.stride, [&](auto k, auto s) {
       using T = decltype(t);
-      constexpr Patch kPatch = BackwardPatch<T, k(), s()>::kPatch;
-      const auto cells = [&](int size, int before) {
-        return (size - 1 + before) / s() - before / s() + 1;
-      };
-      const int down = cells(x.h, args.top);
-      const Tiling tiling = cut_tiles(x.n, down, cells(x.w, args.left), x.c, kPatch);
-      const long stride = static_cast<long>(kPatch.taps + 2) * x.c;
-      const bool sums_wanted = args.dw || (args.dx.dz && args.dx.mean);
-      float* partial = sums_wanted ? scratch(context, tiling.chunks * stride) : nullptr;
-      launch(context, "depthwise backward", depthwise_backward_kernel<T, k(), s()>,
-             tiling.shape(kPatch), args, tiling, down, partial);
-      OrderedSums sums;
-      if (args.dw) {
-        OrderedSum dw{partial, tiling.chunks,  stride,       kPatch.taps,
-                      x.c,     args.dw.in.max, args.dw.f32()};
-        if (args.decay != 0) {
-          dw.w = args.w.data;
-          dw.w_type = args.w.type;
-          dw.decay = args.decay;
-        }
-        sums.add(dw);
+      if (args.expansion.w) {
+        run<T, k(), s(), true>(context, args);
+      } else {
+        run<T, k(), s(), false>(context, args);
       }
-      if (args.dx.dz) {
-        add_source_sums(sums, args.dx, partial + kPatch.taps * x.c, tiling.chunks, stride, x.c);
-      }
-      if (sums.count) add_in_order(context, sums);
     });
   });
 }

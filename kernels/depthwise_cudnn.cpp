@@ -94,7 +94,8 @@ void* source(const CudaContext& context, const Source& x, void* to) {
 bool forward(const CudaContext& context, const DepthwiseForward& args) {
   const Layer layer{args.x.y, args.y, args.w, args.stride, args.top, args.left};
   const LibrarySpace space(context);
-  if (!layer.fits() || args.x.gate || space.chunk_bytes <= layer.filter_bytes()) return false;
+  if (!layer.fits() || args.x.gate || args.expansion.w) return false;
+  if (space.chunk_bytes <= layer.filter_bytes()) return false;
   const std::size_t u_bytes = image_bytes(args.x.y, !plain(args.x));
   Cudnn& dnn = cudnn(context);
   const auto choice = choose(dnn, layer.shape(Pass::forward), args.y.n, u_bytes,
@@ -168,7 +169,8 @@ void wgrad(const CudaContext& context, const LibrarySpace& space, const Depthwis
 bool backward(const CudaContext& context, const DepthwiseBackward& args) {
   const Layer layer{args.x.y, args.dy.dz, args.w, args.stride, args.top, args.left};
   const LibrarySpace space(context);
-  if (!layer.fits() || args.x.gate || space.chunk_bytes <= layer.filter_bytes()) return false;
+  if (!layer.fits() || args.x.gate || args.expansion.w || args.dy.deferred.scale) return false;
+  if (space.chunk_bytes <= layer.filter_bytes()) return false;
   if (args.dx.dz && (args.dx.dz.type != args.x.y.type || !aligned_data(args.dx.dz.data))) {
     return false;
   }

@@ -20,6 +20,33 @@ struct TileRect {
   }
 };
 
+/// What of rows x columns from (top, left) on lies inside an image of height x width.
+__device__ inline TileRect inside_image(int rows, int columns, int top, int left, int height,
+                                        int width) {
+  return {top < 0 ? -top : 0, top + rows > height ? height - top : rows, left < 0 ? -left : 0,
+          left + columns > width ? width - left : columns};
+}
+
+/// Keeps zero what of a tile lies outside the image.
+struct TileBorder {
+  TileRect used;  // by the tile before
+
+  __device__ explicit TileBorder(const Tiling& t) : used{0, t.rows, 0, t.columns} {}
+
+  /// Clears what will not be overwritten. `now`: the part of the tile inside the image. All threads
+  /// call it.
+  __device__ void clear(const Tiling& t, const TileRect& now, float* tile) {
+    if (!now.covers(used)) {
+      const int words = t.bytes() / 16;
+      for (int i = static_cast<int>(threadIdx.x); i < words; i += static_cast<int>(blockDim.x)) {
+        reinterpret_cast<uint4*>(tile)[i] = {};
+      }
+      __syncthreads();
+    }
+    used = now;
+  }
+};
+
 /// Brings tiles of a [n][height][width][c] tensor to shared memory. A thread has a fixed pack of
 /// channels and visits every step-th pixel of what lies inside the image; the rest of the tile is
 /// cleared where the tile before had left values there. `Maker` fetches packs and makes the values.
@@ -29,23 +56,15 @@ struct TileLoader {
 
   typename Maker::Args args;
   int height, width, c;
-  TileRect used;
+  TileBorder border;
 
   __device__ TileLoader(const typename Maker::Args& a, const Tiling& t, int h, int w, int channels)
-      : args(a), height(h), width(w), c(channels), used{0, t.rows, 0, t.columns} {}
+      : args(a), height(h), width(w), c(channels), border(t) {}
 
   /// The tile whose first row and column in the tensor are `top` and `left`. All threads call it.
   __device__ void load(const Tiling& t, int image, int top, int left, float* tile) {
-    const TileRect now{top < 0 ? -top : 0, top + t.rows > height ? height - top : t.rows,
-                       left < 0 ? -left : 0, left + t.columns > width ? width - left : t.columns};
-    if (!now.covers(used)) {
-      const int words = t.bytes() / 16;
-      for (int i = static_cast<int>(threadIdx.x); i < words; i += static_cast<int>(blockDim.x)) {
-        reinterpret_cast<uint4*>(tile)[i] = {};
-      }
-      __syncthreads();
-    }
-    used = now;
+    const TileRect now = inside_image(t.rows, t.columns, top, left, height, width);
+    border.clear(t, now, tile);
     const int across = now.right - now.left;
     const int pixel = quotient(static_cast<int>(threadIdx.x), t.packs);
     const int pack = static_cast<int>(threadIdx.x) - pixel * t.packs;
@@ -117,27 +136,42 @@ struct SourceMaker {
   }
 };
 
-/// dy.
+/// dy; of what is deferred (source.h), too.
 template <class T>
 struct IncomingMaker {
   using Args = Incoming;
   struct Word {
     Raw<T, kTilePack> dz, y;
   };
-  const T *dz, *y;  // where dy is dz, cb is 0 and y anything
+  const Incoming& dy;
+  const T *dz, *y;  // where dy is dz, cb is 0 and y anything; an absent dz is null
   IncomingReader<kTilePack> reader;
+  int image, channel;
 
-  __device__ IncomingMaker(const Incoming& dy, int image, int channel)
-      : dz(static_cast<const T*>(dy.dz.data) + first_of(dy.dz, image, channel)),
-        y(dy.ca ? static_cast<const T*>(dy.y.data) + first_of(dy.dz, image, channel) : dz),
-        reader(dy, channel) {}
+  __device__ IncomingMaker(const Incoming& a, int n, int c0)
+      : dy(a),
+        dz(of(a.dz, n, c0)),
+        y(a.ca || a.deferred.scale ? of(a.y, n, c0) : dz),
+        reader(a, c0),
+        image(n),
+        channel(c0) {}
+  __device__ const T* of(const Tensor& t, int n, int c0) const {
+    return t.data ? static_cast<const T*>(t.data) + first_of(dy.dz, n, c0) : nullptr;
+  }
   __device__ Word fetch(int at) const {
-    return {load_raw<T, kTilePack>(dz + at), load_raw<T, kTilePack>(y + at)};
+    Word held{{}, load_raw<T, kTilePack>(y + at)};
+    if (dz) held.dz = load_raw<T, kTilePack>(dz + at);
+    return held;
   }
   __device__ void value(const Word& held, float (&v)[kTilePack]) const {
     float raw[kTilePack];
     unpack<T>(held.dz, v);
     unpack<T>(held.y, raw);
+    if (dy.deferred.scale) {
+      const float* spread = dy.deferred.spread;
+      if (spread) spread += image * dy.dz.c;
+      make_deferred(dy.deferred, spread, channel, raw, v);
+    }
 #pragma unroll
     for (int i = 0; i < kTilePack; ++i) v[i] = reader.value(i, v[i], raw[i]);
   }

@@ -75,11 +75,11 @@ __device__ inline void activate_backward(Act act, const float (&z)[N], float (&d
   }
 }
 
-/// v[i] = from[c + i], or `absent` where from is null. Eight at once are
-/// loaded by sixteen bytes, to which all such vectors are aligned.
+/// v[i] = from[c + i], or `absent` where from is null. Four or eight at once are loaded by sixteen
+/// bytes, to which all such vectors are aligned.
 template <int N>
 __device__ inline void load_channels(const float* from, int c, float absent, float (&v)[N]) {
-  if constexpr (N == 8) {
+  if constexpr (N % 4 == 0) {
     if (from) return load(from + c, v);
   }
 #pragma unroll
@@ -142,6 +142,28 @@ struct IncomingReader {
     return ca[i] * dz + (cb[i] * y + cc[i]);
   }
 };
+
+/// d: da, becomes dz = (weight*da + spread)*act'(z) for channels c .. c+N of one image. y: raw. The
+/// constants are read where they are needed, four channels at a time: who calls this holds others.
+template <int N>
+__device__ inline void make_deferred(const Deferred& a, const float* spread, int c,
+                                     const float (&y)[N], float (&d)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; i += 4) {
+    float scale[4], shift[4], more[4], z[4], v[4];
+    load_channels(a.scale, c + i, 1.0f, scale);
+    load_channels(a.shift, c + i, 0.0f, shift);
+    load_channels(spread, c + i, 0.0f, more);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      z[e] = scale[e] * y[i + e] + shift[e];
+      v[e] = a.weight * d[i + e] + more[e];
+    }
+    activate_backward(a.act, z, v);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) d[i + e] = v[e];
+  }
+}
 
 /// Receives da (or du) of one pixel after another: writes dz = da*act'(z), keeps S1 and S2/inv_std.
 template <class T, int N>

@@ -85,23 +85,57 @@ struct Window {
   int n, h, w, c, c_max, k, stride;
 };
 
-void depthwise(DType type, Padding padding, const Window& p) {
-  SCOPED_TRACE(::testing::Message() << p.h << "x" << p.w << " c=" << p.c << " k=" << p.k << " s="
-                                    << p.stride << (type == DType::bf16 ? " bf16" : " f32"));
+/// Integers as x of a depthwise convolution: stored, or made by an expansion of `from` channels.
+struct Input {
+  Field x, few, w;
+  kernels::Expansion expansion;
+
+  Input(DType type, const Window& p, int from)
+      : x(integers(type, p.n, p.h, p.w, p.c, 1, share_of(p.k * p.k))),
+        few(integers(type, p.n, p.h, p.w, from ? from : 8, 6, share_of(p.k * p.k * from * 4))),
+        w(integers(type, p.c_max, 1, 1, from + 8, 7)) {
+    if (!from) return;
+    expansion = {{few.tensor()}, {w.tensor().data, type, {p.c_max, p.c}, {from + 8, from}, 1}};
+    for (std::size_t i = 0; i < x.values.size(); ++i) {
+      x.values[i] = 0;
+      for (int k = 0; k < from; ++k) {
+        x.values[i] += few.values[i / p.c * from + k] * w.values[i % p.c * (from + 8) + k];
+      }
+    }
+  }
+  kernels::Source args() const {
+    kernels::Source source{x.tensor()};
+    if (expansion.w) source.y.data = nullptr;
+    return source;
+  }
+};
+
+void depthwise(DType type, Padding padding, const Window& p, int from = 0) {
+  SCOPED_TRACE(::testing::Message()
+               << p.h << "x" << p.w << " c=" << p.c << " k=" << p.k << " s=" << p.stride
+               << (type == DType::bf16 ? " bf16" : " f32") << " expanded=" << from);
   const Axis rows = pad_axis(padding, p.h, p.k, p.stride);
   const Axis columns = pad_axis(padding, p.w, p.k, p.stride);
-  const Field x = integers(type, p.n, p.h, p.w, p.c, 1, share_of(p.k * p.k));
+  const Input input(type, p, from);
+  const Field& x = input.x;
   const Field w = integers(type, p.k, p.k, 1, p.c_max, 2);
   const Filter filter{w.tensor().data, type, {}, {p.c_max, p.c}, p.k};
   const Field y(type, p.n, rows.out, columns.out, p.c);
-  kernels::cuda::depthwise(
-      gpu(), {{x.tensor()}, filter, p.stride, rows.before, columns.before, {}, y.tensor()});
+  kernels::cuda::depthwise(gpu(), {input.args(),
+                                   filter,
+                                   p.stride,
+                                   rows.before,
+                                   columns.before,
+                                   {},
+                                   y.tensor(),
+                                   input.expansion});
   const Field dy = integers(type, p.n, rows.out, columns.out, p.c, 3, share_of(p.k * p.k));
   const Field dx(type, p.n, p.h, p.w, p.c);
   const Field dw = integers(DType::f32, p.k, p.k, 1, p.c_max, 4);
   kernels::DepthwiseBackward backward;
   backward.dy.dz = dy.tensor();
-  backward.x.y = x.tensor();
+  backward.x = input.args();
+  backward.expansion = input.expansion;
   backward.w = filter;
   backward.stride = p.stride;
   backward.top = rows.before;
@@ -140,6 +174,18 @@ TEST(CudaExact, Depthwise) {
           depthwise(type, padding, {1, 9, 11, 8, 24, k, stride});
           depthwise(type, padding, {3, 8, 5, 40, 40, k, stride});
           depthwise(type, padding, {1, 17, 16, 72, 96, k, stride});
+        }
+}
+
+TEST(CudaExact, DepthwiseOfAnExpansion) {
+  for (const DType type : kTypes)
+    for (const Padding padding : {Padding::same, Padding::symmetric})
+      for (const int k : {3, 5, 7})
+        for (const int stride : {1, 2}) {
+          depthwise(type, padding, {1, 1, 1, 8, 8, k, stride}, 8);
+          depthwise(type, padding, {3, 8, 5, 40, 40, k, stride}, 48);
+          depthwise(type, padding, {1, 17, 16, 72, 96, k, stride}, 24);
+          depthwise(type, padding, {1, 9, 11, 24, 24, k, stride}, 72);
         }
 }
 

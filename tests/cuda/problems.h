@@ -3,8 +3,7 @@
 // bias, du before act') and take moments of the rounded output; cuDNN may leave dw in bf16.
 #pragma once
 
-#include "kernels/cuda_context.h"
-#include "kernels/types.h"
+#include "tests/cuda/reference.h"
 
 namespace tunas::testing {
 
@@ -30,6 +29,10 @@ struct DepthwiseProblem {
   Act act = Act::relu6;
   DType type = DType::bf16;
   Write how = Write::overwrite;
+  int expanded = 0;  // channels of the source of an expansion; 0: x is stored
+  Act expanded_act = Act::none;
+  bool normalised = true;  // what is incoming
+  Left left = {};
 
   Axis rows() const { return pad_axis(padding, h, k, stride); }
   Axis columns() const { return pad_axis(padding, w, k, stride); }

@@ -81,6 +81,33 @@ struct SourceField {
   double u(std::size_t i) const { return gated ? a(i) * gate.values[gate_index(i)] : a(i); }
 };
 
+/// A random expansion of few channels, rounded as operands, to those of a source, which then holds
+/// what is made: not rounded, as forward sees it.
+struct ExpansionField {
+  SourceField from;
+  Field w;
+  Width out, in;
+
+  ExpansionField(SourceField& made, int channels, unsigned seed, Act kind)
+      : from(made.y.type(), made.y.tensor().n, made.y.tensor().h, made.y.tensor().w, channels, seed,
+             kind),
+        w(Field::random(made.y.type(), made.y.tensor().c + 16, 1, 1, channels + 8, seed + 4)),
+        out{made.y.tensor().c + 16, made.y.tensor().c},
+        in{channels + 8, channels} {
+    Field u(from.y.type(), 1, 1, 1, static_cast<int>(from.size()));
+    for (std::size_t i = 0; i < from.size(); ++i) u.values.push_back(from.u(i));
+    u.upload();
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      const std::size_t row = i / out.now * in.now, line = i % out.now * in.max;
+      made.y.values[i] = 0;
+      for (int k = 0; k < in.now; ++k) made.y.values[i] += u.values[row + k] * w.values[line + k];
+    }
+  }
+  kernels::Expansion args() const {
+    return {from.args(), {w.tensor().data, from.y.type(), out, in, 1}};
+  }
+};
+
 /// Storage for a SourceGrad and the check of everything it should hold.
 struct GradField {
   const SourceField& x;
@@ -147,26 +174,54 @@ struct GradField {
   }
 };
 
-/// An incoming gradient: dz and y of the output with the three coefficients.
+/// What an incoming gradient leaves to its convolution, and what of that it has.
+struct Left {
+  bool deferred = false;
+  Act act = Act::none;
+  float weight = 1;
+  bool spread = true, da = true;
+};
+
+/// An incoming gradient: dz and y of the output with the three coefficients; da and the rest of
+/// what it is made of where it is deferred.
 struct IncomingField {
   Field dz, y, ca, cb, cc;
   bool normalised;
+  Left left;
+  Field scale, shift, spread;
 
-  IncomingField(DType type, int n, int h, int w, int c, unsigned seed, bool norm = true)
+  IncomingField(DType type, int n, int h, int w, int c, unsigned seed, bool norm = true,
+                const Left& what = {})
       : dz(Field::random(type, n, h, w, c, seed)),
         y(Field::random(type, n, h, w, c, seed + 1)),
         ca(Field::channels(c, seed + 2, 0.5, 2)),
         cb(Field::channels(c, seed + 3, -0.3, 0.3)),
         cc(Field::channels(c, seed + 4, -0.3, 0.3)),
-        normalised(norm) {}
+        normalised(norm),
+        left(what),
+        scale(Field::channels(c, seed + 5, 0.5, 6)),
+        shift(Field::channels(c, seed + 6, -1, 2)),
+        spread(Field::random(DType::f32, n, 1, 1, c, seed + 7)) {}
 
   kernels::Incoming args() const {
-    if (!normalised) return {dz.tensor(), {}, nullptr, nullptr, nullptr};
-    return {dz.tensor(), y.tensor(), ca.f32(), cb.f32(), cc.f32()};
+    kernels::Incoming a{dz.tensor(), {}, nullptr, nullptr, nullptr};
+    if (normalised) a = {dz.tensor(), y.tensor(), ca.f32(), cb.f32(), cc.f32()};
+    if (!left.deferred) return a;
+    a.y = y.tensor();
+    if (!left.da) a.dz.data = nullptr;
+    a.deferred = {left.weight, left.spread ? spread.f32() : nullptr, scale.f32(), shift.f32(),
+                  left.act};
+    return a;
   }
   Values dy() const {
     Values d = dz.values;
     const std::size_t c = static_cast<std::size_t>(dz.tensor().c);
+    const std::size_t image = d.size() / dz.tensor().n;
+    for (std::size_t i = 0; left.deferred && i < d.size(); ++i) {
+      d[i] = left.weight * (left.da ? d[i] : 0) +
+             (left.spread ? spread.values[i / image * c + i % c] : 0);
+      d[i] *= slope(left.act, scale.values[i % c] * y.values[i] + shift.values[i % c]);
+    }
     for (std::size_t i = 0; normalised && i < d.size(); ++i) {
       d[i] = ca.values[i % c] * d[i] + cb.values[i % c] * y.values[i] + cc.values[i % c];
     }

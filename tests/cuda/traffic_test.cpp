@@ -118,6 +118,59 @@ TEST(CudaTraffic, Depthwise) {
       }
 }
 
+TEST(CudaTraffic, DepthwiseOfAnExpansion) {
+  struct Case {
+    int n, hw, from, c, k, stride;
+  };
+  for (const Case& p : {Case{1, 112, 16, 64, 3, 2},
+                        {2, 56, 24, 72, 3, 1},
+                        {4, 28, 40, 240, 3, 2},
+                        {4, 28, 40, 120, 5, 1}}) {
+    const Axis axis = pad_axis(Padding::same, p.hw, p.k, p.stride);
+    SourceField x(kHalf, p.n, p.hw, p.hw, p.c, 1, Act::relu6);
+    const ExpansionField field(x, p.from, 60, Act::none);
+    kernels::Source source = x.args();
+    source.y.data = nullptr;
+    const Field w = Field::random(kHalf, p.k, p.k, 1, p.c, 5);
+    const Filter filter{w.tensor().data, kHalf, {}, {p.c, p.c}, p.k};
+    const Field y(kHalf, p.n, axis.out, axis.out, p.c);
+    const Statistics s(p.c);
+    const int before = axis.before;
+    const std::string name = std::to_string(p.from) + " to " + std::to_string(p.c) +
+                             " k=" + std::to_string(p.k) + " s=" + std::to_string(p.stride);
+    hold("depthwise " + name, kernels::cuda::depthwise,
+         {source, filter, p.stride, before, before, s.args(), y.tensor(), field.args()},
+         kernels::cuda::kDepthwiseExpandedSlack);
+    const IncomingField dy(kHalf, p.n, axis.out, axis.out, p.c, 20);
+    const GradField dx(x, 30);
+    const Field dw = Field::random(DType::f32, p.k, p.k, 1, p.c, 40);
+    const Filter sum{dw.tensor().data, DType::f32, {}, {p.c, p.c}, p.k};
+    hold("depthwise backward " + name, kernels::cuda::depthwise_backward,
+         {dy.args(), source, filter, p.stride, before, before, 0, dx.args(), sum, field.args()},
+         kernels::cuda::kDepthwiseExpandedBackwardSlack);
+  }
+}
+
+TEST(CudaTraffic, DepthwiseDeferred) {
+  for (const int k : {3, 5}) {
+    const int n = 2, hw = 28, c = 72;
+    const SourceField x(kHalf, n, hw, hw, c, 1, Act::relu6);
+    const Field w = Field::random(kHalf, k, k, 1, c, 5);
+    const Filter filter{w.tensor().data, kHalf, {}, {c, c}, k};
+    const GradField dx(x, 30);
+    const Field dw = Field::random(DType::f32, k, k, 1, c, 40);
+    const Filter sum{dw.tensor().data, DType::f32, {}, {c, c}, k};
+    for (const bool da : {true, false}) {
+      const IncomingField dy(kHalf, n, hw, hw, c, 20, true, {true, Act::hard_swish, 1, true, da});
+      hold(std::string("depthwise backward deferred") + (da ? "" : " spread") +
+               " k=" + std::to_string(k),
+           kernels::cuda::depthwise_backward,
+           {dy.args(), x.args(), filter, 1, k / 2, k / 2, 0, dx.args(), sum},
+           kernels::cuda::depthwise_backward_slack(k));
+    }
+  }
+}
+
 TEST(CudaTraffic, Stem) {
   for (const int c : {16, 32}) {
     const int n = 4, size = 98, out = 48;
