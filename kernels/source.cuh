@@ -75,11 +75,11 @@ __device__ inline void activate_backward(Act act, const float (&z)[N], float (&d
   }
 }
 
-/// v[i] = from[c + i], or `absent` where from is null. Eight at once are
+/// v[i] = from[c + i], or `absent` where from is null. Four or eight at once are
 /// loaded by sixteen bytes, to which all such vectors are aligned.
 template <int N>
 __device__ inline void load_channels(const float* from, int c, float absent, float (&v)[N]) {
-  if constexpr (N == 8) {
+  if constexpr (N == 4 || N == 8) {
     if (from) return load(from + c, v);
   }
 #pragma unroll
@@ -142,6 +142,32 @@ struct IncomingReader {
     return ca[i] * dz + (cb[i] * y + cc[i]);
   }
 };
+
+/// Whether dy needs the raw output.
+__device__ inline bool reads_y(const Incoming& dy) { return dy.ca || dy.deferred.scale; }
+
+/// dz <- (weight*dz + spread)*act'(z) for channels c .. c+N of an image, `width` a row of spread.
+template <int N>
+__device__ inline void undefer(const Deferred& by, int image, int width, int c, const float (&y)[N],
+                               float (&dz)[N]) {
+  if (!by.scale) return;
+  float z[N];
+#pragma unroll
+  for (int i = 0; i < N; ++i) dz[i] *= by.weight;
+  if (by.spread) {
+    load_channels(by.spread + static_cast<long>(image) * width, c, 0.0f, z);
+#pragma unroll
+    for (int i = 0; i < N; ++i) dz[i] += z[i];
+  }
+  Source source;
+  source.scale = by.scale;
+  source.shift = by.shift;
+  const Reader<N> reader(source, c);
+#pragma unroll
+  for (int i = 0; i < N; ++i) z[i] = y[i];
+  reader.normalise(z);
+  activate_backward(by.act, z, dz);
+}
 
 /// Receives da (or du) of one pixel after another: writes dz = da*act'(z), keeps S1 and S2/inv_std.
 template <class T, int N>
