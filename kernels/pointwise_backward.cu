@@ -75,60 +75,83 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   });
 }
 
-template <class T>
-__device__ float value_at(const T* from) {
-  float v[1];
-  load(from, v);
-  return v[0];
-}
+constexpr int kSide = 32;  // columns of a block of the two kernels below, kSlots threads each
+constexpr int kSlots = kGemmThreads / kSide;
 
-/// B of an output that is not stored, [lines][in] for A = [dz | u | 1 1 1 0 ...]. A block has 32
-/// elements; its warps share the sum over the output's channels.
-constexpr int kSlices = kGemmThreads / 32;
+/// B of an output that is not stored, [lines][in], for A = [dz | u | 1 1 1 0 ...]. A block makes
+/// eight lines of one kind; its warps share the sum over the output's channels.
 template <class T>
 __global__ void __launch_bounds__(kGemmThreads)
     expand_kernel(WeightOperand<T> w, Incoming dy, T* to) {
-  __shared__ float slices[kSlices][32];
+  __shared__ float buffer[kBatch * kGemmThreads];
   const int in = w.width, out = w.lines;
-  const int lane = static_cast<int>(threadIdx.x) % 32, slice = static_cast<int>(threadIdx.x) / 32;
-  const int e = static_cast<int>(blockIdx.x) * 32 + lane;
-  const int line = e / in, i = e - line * in, row = line - out;
-  const bool inside = line < out + in + kGemmPack;
-  float sum = 0;
-#pragma unroll 8
-  for (int o = slice; o < out && inside && row >= 0; o += kSlices) {
+  const int line = static_cast<int>(blockIdx.y) * kGemmPack, row = line - out;
+  const int slot = static_cast<int>(threadIdx.x) / kSide;
+  const int first = static_cast<int>(blockIdx.x) * kSide;
+  const int i = first + static_cast<int>(threadIdx.x) % kSide;
+  float sum[kGemmPack] = {};
+#pragma unroll 4
+  for (int o = slot; o < out && i < in && row >= 0; o += kSlots) {
     const T* weights = w.w + static_cast<long>(o) * w.ld;
-    sum += (row < in ? value_at(weights + row) * dy.cb[o] : dy.cc[o]) * value_at(weights + i);
+    float lines[kGemmPack] = {}, own[1];
+    load(weights + i, own);
+    if (row < in) load(weights + row, lines);
+    const float factor = row < in ? dy.cb[o] * own[0] : dy.cc[o] * own[0];
+#pragma unroll
+    for (int k = 0; k < kGemmPack; ++k) sum[k] += factor * (row < in ? lines[k] : 1.0f);
   }
-  slices[slice][lane] = sum;
-  __syncthreads();
-  if (slice != 0 || !inside) return;
-  for (int k = 1; k < kSlices; ++k) sum += slices[k][lane];
-  if (row < 0) sum = dy.ca[line] * value_at(w.w + static_cast<long>(line) * w.ld + i);
-  T rounded;
-  for (int part = in; part < row; ++part) {  // what the rows before leave of cc^T*w
-    store_part<T, 1>(&rounded, &sum);
-    sum -= value_at(&rounded);
-  }
-  if (row > in + 2) sum = 0;
-  store_part<T, 1>(to + e, &sum);
+  sum_slots(sum, buffer, kSide, kSlots, [=](int k, int lane, float total) {
+    const int column = first + lane;
+    if (column >= in) return;
+    float v[1] = {total};
+    if (row < 0) {
+      load(w.w + static_cast<long>(line + k) * w.ld + column, v);
+      v[0] *= dy.ca[line + k];
+    }
+    for (int part = 0; part < k && row == in; ++part) {  // what the lines before leave of cc^T*w
+      float rounded[1];
+      T kept;
+      store(&kept, v);
+      load(&kept, rounded);
+      v[0] = part < 2 ? v[0] - rounded[0] : 0;
+    }
+    store(to + static_cast<long>(line + k) * in + column, v);
+  });
 }
 
-/// dw of the sums A^T*u: dw[o][i] += ca*S[o][i] + cb*(w[o]*K)[i] + cc*sum u[i] + decay*w[o][i]
+/// dw of the sums A^T*u: dw[o][i] += ca*S[o][i] + cb*(w*K)[o][i] + cc*sum u[i] + decay*w[o][i].
+/// A thread has eight o.
 template <class T>
 __global__ void __launch_bounds__(kGemmThreads)
-    contract_kernel(WeightOperand<T> w, Incoming dy, const float* sums, Filter dw, float decay) {
+    contract_kernel(WeightOperand<T> w, Incoming dy, const float* sums, OrderedSum dw) {
   const int in = w.width, out = w.lines;
-  const int e = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  const int o = e / in, i = e - o * in;
-  if (o >= out) return;
-  const T* weights = w.w + static_cast<long>(o) * w.ld;
-  const float* k = sums + static_cast<long>(out) * in + i;
-  float y = 0;
-#pragma unroll 8
-  for (int j = 0; j < in; ++j) y += value_at(weights + j) * k[static_cast<long>(j) * in];
-  const float dy_u = dy.ca[o] * sums[e] + dy.cb[o] * y + dy.cc[o] * k[static_cast<long>(in) * in];
-  dw.f32()[static_cast<long>(o) * dw.in.max + i] += dy_u + decay * value_at(weights + i);
+  const int slot = static_cast<int>(threadIdx.x) / kSide;
+  const int o0 = (static_cast<int>(blockIdx.y) * kSlots + slot) * kGemmPack;
+  const int i = static_cast<int>(blockIdx.x) * kSide + static_cast<int>(threadIdx.x) % kSide;
+  if (o0 >= out || i >= in) return;
+  const float* moments = sums + static_cast<long>(out) * in + i;  // K, then sum u
+  float y[kGemmPack] = {};
+  for (int j = 0; j < in; j += kGemmPack) {
+    float k[kGemmPack];
+#pragma unroll
+    for (int d = 0; d < kGemmPack; ++d) k[d] = moments[static_cast<long>(j + d) * in];
+#pragma unroll
+    for (int e = 0; e < kGemmPack; ++e) {
+      float weights[kGemmPack];
+      load(w.w + static_cast<long>(o0 + e) * w.ld + j, weights);
+#pragma unroll
+      for (int d = 0; d < kGemmPack; ++d) y[e] += weights[d] * k[d];
+    }
+  }
+  const float whole = moments[static_cast<long>(in) * in];
+#pragma unroll
+  for (int e = 0; e < kGemmPack; ++e) {
+    const int o = o0 + e;
+    float weight[1];
+    load(w.w + static_cast<long>(o) * w.ld + i, weight);
+    const float sum = dy.ca[o] * sums[static_cast<long>(o) * in + i] + dy.cb[o] * y[e];
+    dw.out[static_cast<long>(o) * dw.ld + i] += sum + dy.cc[o] * whole + dw.decay * weight[0];
+  }
 }
 
 /// dbias partials: the sum of dy over a chunk of rows.
@@ -184,6 +207,7 @@ void wgrad(CudaContext& context, const Products<A>& of) {
     const std::size_t size = static_cast<std::size_t>(in) * out;
     const auto fit = static_cast<int>(context.workspace_bytes / sizeof(float) / size);
     int chunks = larger(kWgradBlocks / tiles, 1);
+    if (chunks > few_partials(of)) chunks = few_partials(of);
     if (chunks > fit) chunks = fit;
     const int depth = ceil_div(ceil_div(of.a.lines, kGemmDepth<T>), larger(chunks, 1));
     chunks = ceil_div(of.a.lines, depth * kGemmDepth<T>);
@@ -266,8 +290,9 @@ void expanded(CudaContext& context, const PointwiseBackward& args) {
   CudaContext rest = context;  // what is left for partial sums
   rest.workspace += taken;
   rest.workspace_bytes -= taken;
+  const int across = ceil_div(in, kSide);
   launch(context, "pointwise expand", expand_kernel<T>,
-         {dim3(ceil_div(static_cast<long>(size), 32)), dim3(kGemmThreads)}, w, args.dy, matrix);
+         {dim3(across, lines / kGemmPack), dim3(kGemmThreads)}, w, args.dy, matrix);
   const SourceOperand<T> u = source_operand<T>(args);
   Products<ExpandedOperand<T>> of{{static_cast<const T*>(args.dy.dz.data), u, u.lines, lines, out},
                                   {matrix, lines, in, in},
@@ -281,9 +306,13 @@ void expanded(CudaContext& context, const PointwiseBackward& args) {
   }
   multiply_out(rest, args, of);
   if (!args.dw) return;
+  OrderedSum dw;
+  dw.ld = args.dw.in.max;
+  dw.out = args.dw.f32();
+  dw.decay = args.decay;
   launch(context, "pointwise contract", contract_kernel<T>,
-         {dim3(ceil_div(static_cast<long>(out) * in, kGemmThreads)), dim3(kGemmThreads)}, w,
-         args.dy, sums, args.dw, args.decay);
+         {dim3(across, ceil_div(out, kSlots * kGemmPack)), dim3(kGemmThreads)}, w, args.dy, sums,
+         dw);
 }
 
 void check(const PointwiseBackward& args) {

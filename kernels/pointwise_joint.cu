@@ -106,23 +106,12 @@ __global__ void __launch_bounds__(Joint::kThreadCount, Joint::kThreadCount == 25
   });
 }
 
-/// Blocks that share the rows: as many as fill the GPU while their partial sums, written and read
-/// once, stay below half of what the tensors move, but always a few.
-template <class A>
-int blocks_down(const Products<A>& of, int across, int threads) {
-  constexpr int kFew = 8;
-  const double tensors = 2.0 * of.a.lines * (2.0 * of.a.width + 2.0 * of.u.width);
-  const double partial = 2 * 4.0 * of.w.lines * of.w.width;
-  const int fill = larger(kSlots * 256 / threads / across, 1);
-  const int fit = larger(static_cast<int>(tensors / 2 / partial), kFew);
-  return fill < fit ? fill : fit;
-}
-
 template <class Joint>
 void run(CudaContext& context, const PointwiseBackward& args,
          const Products<typename Joint::Operand>& of) {
   const int across = ceil_div(of.w.width, Joint::kSlice);
-  const int most = blocks_down(of, across, Joint::kThreadCount);
+  const int fill = larger(kSlots * 256 / Joint::kThreadCount / across, 1);
+  const int most = fill < few_partials(of) ? fill : few_partials(of);
   const RowChunks chunks = cut_chunks(args.x, Joint::kTileRows, most);
   const int down = chunks.count() < most ? chunks.count() : most;
   const GradPartials grads(args, chunks, down);
