@@ -167,11 +167,7 @@ struct IncomingMaker {
     float raw[kTilePack];
     unpack<T>(held.dz, v);
     unpack<T>(held.y, raw);
-    if (dy.deferred.scale) {
-      const float* spread = dy.deferred.spread;
-      if (spread) spread += image * dy.dz.c;
-      make_deferred(dy.deferred, spread, channel, raw, v);
-    }
+    undefer(dy.deferred, image, dy.dz.c, channel, raw, v);
 #pragma unroll
     for (int i = 0; i < kTilePack; ++i) v[i] = reader.value(i, v[i], raw[i]);
   }

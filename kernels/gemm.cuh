@@ -55,25 +55,27 @@ struct Gemm {
   }
 };
 
-/// The epilogue's view of a finished tile, [128][kColumns] floats in shared memory: a thread has a
+/// The epilogue's view of a finished tile, [rows][kColumns] floats in shared memory: a thread has a
 /// fixed pack of columns and visits every kSlots-th row.
-template <int kColumns>
+template <int kColumns, int kTileRows = kGemmRows, int kThreads = kGemmThreads,
+          int kOwn = kGemmPack>
 struct FinishedTile {
+  static constexpr int kRows = kTileRows, kPack = kOwn;
   static constexpr int kStride = kColumns + 4;
-  static constexpr int kBytes = kGemmRows * kStride * 4;
-  static constexpr int kLanes = kColumns / kGemmPack, kSlots = kGemmThreads / kLanes;
+  static constexpr int kBytes = kRows * kStride * 4;
+  static constexpr int kLanes = kColumns / kPack, kSlots = kThreads / kLanes;
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % kLanes; }
   __device__ static int slot() { return static_cast<int>(threadIdx.x) / kLanes; }
 
-  __device__ static void write(const Accumulators<kColumns>& c, float* tile) {
+  __device__ static void write(const Accumulators<kColumns, kRows, kThreads>& c, float* tile) {
     c.each([&](int row, int column, float v0, float v1) {
       *reinterpret_cast<float2*>(tile + row * kStride + column) = {v0, v1};
     });
     __syncthreads();
   }
-  __device__ static void read(const float* tile, int row, float (&v)[kGemmPack]) {
-    load(tile + row * kStride + lane() * kGemmPack, v);
+  __device__ static void read(const float* tile, int row, float (&v)[kPack]) {
+    load(tile + row * kStride + lane() * kPack, v);
   }
 };
 

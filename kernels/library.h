@@ -25,7 +25,6 @@ namespace cuda::library {
 
 #ifdef TUNAS_CUDA_LIBRARIES
 bool pointwise(const CudaContext& context, const PointwiseForward& args);
-/// Where x is gated only du, into dx.dz: the gate pass follows.
 bool pointwise_dgrad(const CudaContext& context, const PointwiseBackward& args);
 bool pointwise_wgrad(const CudaContext& context, const PointwiseBackward& args);
 bool conv(const CudaContext& context, const ConvForward& args);
@@ -40,6 +39,7 @@ inline bool wanted(const CudaContext& context) {
   return context.kernels == Kernels::library && context.libraries;
 }
 #else
+inline bool wanted(const CudaContext&) { return false; }
 inline bool pointwise(const CudaContext&, const PointwiseForward&) { return false; }
 inline bool pointwise_dgrad(const CudaContext&, const PointwiseBackward&) { return false; }
 inline bool pointwise_wgrad(const CudaContext&, const PointwiseBackward&) { return false; }

@@ -3,8 +3,8 @@
 // An operand is a matrix [lines][width] of T, packed along width. Read `along` K its lines are rows
 // of A or B; read `across`, its lines are values of K and its columns the rows of A or B. It is
 // fetched into registers as it lies in memory and becomes words of the product on its way to shared
-// memory: normalised, activated and gated (SourceOperand), turned into dy (IncomingOperand), or as
-// it is (WeightOperand).
+// memory: normalised, activated and gated (SourceOperand), turned into dy (IncomingOperand), put
+// beside u (ExpandedOperand), or as it is (WeightOperand).
 #pragma once
 
 #include "kernels/source.cuh"
@@ -87,6 +87,7 @@ template <class T>
 struct IncomingOperand {
   Incoming dy;
   int lines, width;
+  int pixels;  // of an image: which spread a line has
 
   using Element = T;
   struct Loaded {
@@ -94,43 +95,81 @@ struct IncomingOperand {
   };
   __device__ Loaded fetch(int line, int c) const {
     const long at = static_cast<long>(line) * width + c;
-    Loaded l{load_raw<T, kGemmPack>(static_cast<const T*>(dy.dz.data) + at), {}};
-    if (dy.ca) l.y = load_raw<T, kGemmPack>(static_cast<const T*>(dy.y.data) + at);
+    Loaded l{};
+    if (dy.dz.data) l.dz = load_raw<T, kGemmPack>(static_cast<const T*>(dy.dz.data) + at);
+    if (reads_y(dy)) l.y = load_raw<T, kGemmPack>(static_cast<const T*>(dy.y.data) + at);
     return l;
   }
   template <int E>
-  __device__ void words(const Loaded (&held)[E], int, int, int c, GemmPack<T> (&out)[E]) const {
-    if (!dy.ca) {
+  __device__ void words(const Loaded (&held)[E], int line, int step, int c,
+                        GemmPack<T> (&out)[E]) const {
+    if (!reads_y(dy)) {
 #pragma unroll
       for (int e = 0; e < E; ++e) out[e] = held[e].dz;
       return;
     }
-    const IncomingReader<kGemmPack> reader(dy, c);
+    // Half a pack of all lines, then the other: accumulators hold the registers.
+    constexpr int kHalf = kGemmPack / 2;
 #pragma unroll
-    for (int e = 0; e < E; ++e) {
-      float dz[kGemmPack], y[kGemmPack];
-      unpack<T>(held[e].dz, dz);
-      unpack<T>(held[e].y, y);
+    for (int half = 0; half < 2; ++half) {
+      const IncomingReader<kHalf> reader(dy, c + half * kHalf);
 #pragma unroll
-      for (int i = 0; i < kGemmPack; ++i) dz[i] = reader.value(i, dz[i], y[i]);
-      pack_words<T>(dz, out[e]);
+      for (int e = 0; e < E; ++e) {
+        float dz[kHalf], y[kHalf];
+        unpack<T>(reinterpret_cast<const Raw<T, kHalf>*>(&held[e].dz)[half], dz);
+        unpack<T>(reinterpret_cast<const Raw<T, kHalf>*>(&held[e].y)[half], y);
+        const int at = line + e * step;
+        undefer(dy.deferred, (at < lines ? at : 0) / pixels, width, c + half * kHalf, y, dz);
+#pragma unroll
+        for (int i = 0; i < kHalf; ++i) dz[i] = reader.value(i, dz[i], y[i]);
+        store(reinterpret_cast<T*>(&out[e]) + half * kHalf, dz);
+      }
     }
   }
 };
 
-/// A stage of one operand: kSize rows of A or B by kGemmDepth of K, and the way it gets there.
-template <class Operand, Order kRead, int kSize>
+/// [dz | u | 1 1 1 0 ...] of an output that is not stored (pointwise.h), its last pack a constant.
+template <class T>
+struct ExpandedOperand {
+  const T* dz;
+  SourceOperand<T> u;
+  int lines, width;
+  int out;  // columns of dz
+
+  using Element = T;
+  using Loaded = GemmPack<T>;
+  __device__ Loaded fetch(int line, int c) const {
+    if (c < out) return load_raw<T, kGemmPack>(dz + static_cast<long>(line) * out + c);
+    if (c < out + u.width) return u.fetch(line, c - out);
+    return {};
+  }
+  template <int E>
+  __device__ void words(const Loaded (&held)[E], int line, int step, int c,
+                        GemmPack<T> (&to)[E]) const {
+    if (c >= out && c < out + u.width) return u.words(held, line, step, c - out, to);
+    const float ones[kGemmPack] = {1, 1, 1};
+#pragma unroll
+    for (int e = 0; e < E; ++e) {
+      to[e] = held[e];
+      if (c >= out) pack_words<T>(ones, to[e]);
+    }
+  }
+};
+
+/// A stage of one operand: kSize rows of A or B by kDepth of K, and the way it gets there.
+template <class Operand, Order kRead, int kSize, int kDepth = kGemmDepth<typename Operand::Element>,
+          int kThreads = kGemmThreads>
 struct Stage {
   using T = typename Operand::Element;
   static constexpr Order kOrder = kRead;
-  static constexpr int kLines = kOrder == Order::along ? kSize : kGemmDepth<T>;
-  static constexpr int kWidth = kOrder == Order::along ? kGemmDepth<T> : kSize;
+  static constexpr int kLines = kOrder == Order::along ? kSize : kDepth;
+  static constexpr int kWidth = kOrder == Order::along ? kDepth : kSize;
   // 16 bytes more: the lines a warp reads together lie in different banks.
   static constexpr int kStride = kWidth + 16 / static_cast<int>(sizeof(T));
   static constexpr int kElements = kLines * kStride;
   static constexpr int kPacks = kWidth / kGemmPack;
-  static constexpr int kEach = (kLines * kPacks + kGemmThreads - 1) / kGemmThreads;
-  static constexpr int kStep = kGemmThreads / kPacks;  // lines from one of a thread's packs on
+  static constexpr int kEach = (kLines * kPacks + kThreads - 1) / kThreads;
+  static constexpr int kStep = kThreads / kPacks;  // lines from one of a thread's packs on
 
   const Operand& operand;
   typename Operand::Loaded held[kEach];
@@ -165,6 +204,15 @@ struct Stage {
       if (own_line(e) >= kLines) break;
       *reinterpret_cast<GemmPack<T>*>(stage + own_line(e) * kStride + column) =
           inside(e) ? words[e] : GemmPack<T>{};
+    }
+  }
+  /// What was fetched, as it lies in memory; only where that is.
+  __device__ void commit_raw(T* stage) const {
+    const int column = static_cast<int>(threadIdx.x) % kPacks * kGemmPack;
+#pragma unroll
+    for (int e = 0; e < kEach; ++e) {
+      if (inside(e))
+        *reinterpret_cast<GemmPack<T>*>(stage + own_line(e) * kStride + column) = held[e];
     }
   }
 };

@@ -1,7 +1,8 @@
 // Pointwise forward (pointwise.h), bf16 on tensor cores, float without them (gemm.cuh): A is the
 // source, normalised, activated and gated on load, B the filter's prefix. A block keeps its columns
 // and takes row tiles in turn, so that it leaves the moments of a channel once, [blocks][4][c],
-// merged by a second kernel. The output is stored as it is accumulated where y is float.
+// merged by a second kernel. The output is stored as it is accumulated where y is float, and not at
+// all where only its moments are wanted.
 #include "kernels/pointwise.h"
 
 #include "kernels/gemm.cuh"
@@ -67,7 +68,7 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
         squares[i] += d * d;
         v[i] += bias[i];
       }
-      store(out.y + static_cast<long>(row) * out.c + channel, v);
+      if (out.y) store(out.y + static_cast<long>(row) * out.c + channel, v);
     }
     __syncthreads();
   }
@@ -123,7 +124,9 @@ void pointwise(CudaContext& context, const PointwiseForward& args) {
   require(args.w.type == type, "pointwise on CUDA takes a source and weights of one type");
   require(args.y.type == type || args.y.type == DType::f32,
           "pointwise on CUDA leaves bf16 only where it read bf16");
-  if (library::pointwise(context, args)) return;
+  require(args.y.data || (args.moments.mean && !args.bias),
+          "a pointwise output that is not stored leaves moments and has no bias");
+  if (args.y.data && library::pointwise(context, args)) return;
   if (type == DType::f32) return forward<float, float>(context, args);
   with_type(args.y.type, [&](auto y) { forward<bf16, decltype(y)>(context, args); });
 }

@@ -1,14 +1,19 @@
-// Pointwise backward (pointwise.h), two products (gemm.cuh), of bf16 on tensor cores:
+// Pointwise backward (pointwise.h): two products (gemm.cuh), of bf16 on tensor cores.
 //
 //   dgrad  du = dy*w      A: dy, made of dz and y on load; the epilogue makes dz of the input
 //   wgrad  dw = dy^T*u    K is the rows, cut into chunks; partials [chunk][out][in] added in order
 //
-// Both read dz, y and x, so the bytes are up to 4*out + 3*in instead of the floor's 2*(out + in);
-// one kernel for both is the next rung. A gated source costs one more pass over du and x, which
-// sums dgate per image and multiplies du by the gate in place.
-#include "kernels/gemm.cuh"
+// Where both are wanted and dw is small, one kernel makes both of the same tiles
+// (pointwise_joint.cu). The two here take all else, and floats; both read dz, y and x, so their
+// bytes are up to 4*out + 3*in instead of the floor's 2*(out + in).
+//
+// Of an output that is not stored A is [dz | u | 1 1 1] and
+//
+//   du = A*[diag(ca)*w ; w^T*diag(cb)*w ; cc^T*w]        the last row as a sum of three bf16
+//   A^T*u = [dz^T*u ; K ; sum u]                         of which a small kernel makes dw
+#include "kernels/pointwise_backward.cuh"
+
 #include "kernels/library.h"
-#include "kernels/pointwise.h"
 #include "kernels/rows.cuh"
 
 namespace tunas::kernels::cuda {
@@ -16,78 +21,53 @@ namespace {
 
 constexpr int kBlocks = 528, kWgradBlocks = 264;
 
-template <class T, int kColumns>
-using DgradGemm = Gemm<IncomingOperand<T>, Order::along, WeightOperand<T>, Order::across, kColumns>;
-template <class T, int kColumns>
+template <class A, int kColumns>
+using DgradGemm =
+    Gemm<A, Order::along, WeightOperand<typename A::Element>, Order::across, kColumns>;
+template <class A, int kColumns>
 using WgradGemm =
-    Gemm<IncomingOperand<T>, Order::across, SourceOperand<T>, Order::across, kColumns>;
+    Gemm<A, Order::across, SourceOperand<typename A::Element>, Order::across, kColumns>;
 
-template <class T, int kColumns>
+template <class A, int kColumns>
 __global__ void __launch_bounds__(kGemmThreads, 2)
-    dgrad_kernel(IncomingOperand<T> dy, WeightOperand<T> w, Source x, SourceGrad dx,
-                 float* partial) {
-  using Tile = FinishedTile<kColumns>;
-  auto* tile = dynamic_shared<float>();
-  const int first = static_cast<int>(blockIdx.x) * kColumns, c = w.width;
-  const bool idle = first + Tile::lane() * kGemmPack >= c;
-  const int channel = idle ? 0 : first + Tile::lane() * kGemmPack;
-  float s1[kGemmPack] = {}, s2[kGemmPack] = {};
-  const int tiles = (dy.lines + kGemmRows - 1) / kGemmRows, step = static_cast<int>(gridDim.y);
-  const int t0 = static_cast<int>(blockIdx.y);
-  DgradGemm<T, kColumns> gemm(dy, w, t0 * kGemmRows, first, 0);
-  for (int t = t0; t < tiles; t += step) {
+    dgrad_kernel(A a, WeightOperand<typename A::Element> w, Source x, SourceGrad dx,
+                 RowChunks chunks, GradSums sums) {
+  using T = typename A::Element;
+  using Tile = FinishedGrad<kColumns>;
+  auto* finished = dynamic_shared<float>();
+  const int first = static_cast<int>(blockIdx.x) * kColumns, step = static_cast<int>(gridDim.y);
+  GradEpilogue<T, Tile> epilogue(x, dx, sums, first);
+  RowTile next = chunks.first_of(static_cast<int>(blockIdx.y));
+  DgradGemm<A, kColumns> gemm(a, w, next.row, first, 0);
+  while (next.chunk < chunks.count()) {
+    const RowTile tile = next;
+    next = chunks.after(tile, kGemmRows, step);
     Accumulators<kColumns> acc;
     acc.clear();
-    gemm.run(t * kGemmRows, t + step < tiles ? (t + step) * kGemmRows : -1, first, 0, dy.width,
+    gemm.run(tile.row, next.chunk < chunks.count() ? next.row : -1, first, 0, a.width,
              dynamic_shared<T>(), acc);
-    Tile::write(acc, tile);
-    const Reader<kGemmPack> reader(x, channel);
-    GradWriter<T, kGemmPack> writer(dx, channel);
-#pragma unroll 1
-    for (int r = Tile::slot(); r < kGemmRows; r += Tile::kSlots) {
-      if (t * kGemmRows + r >= dy.lines || idle) break;
-      const long row = t * kGemmRows + r;
-      float du[kGemmPack], y[kGemmPack];
-      Tile::read(tile, r, du);
-      if (x.gate) {
-        store(writer.dz + row * c + channel, du);
-      } else {
-        load(static_cast<const T*>(x.y.data) + row * c + channel, y);
-        writer.put(row * c + channel, reader, y, du);
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kGemmPack; ++i) {
-      s1[i] += writer.s1[i];
-      s2[i] += writer.s2[i];
-    }
+    Tile::write(acc, finished);
+    const T* raw = static_cast<const T*>(x.y.data) + static_cast<long>(tile.row) * x.y.c + first;
+    epilogue.put(tile, finished, raw, x.y.c);
     __syncthreads();
+    if (next.chunk != tile.chunk) epilogue.leave_image(chunks, tile.chunk, finished);
   }
-  if (!partial) return;
-  float* out = partial + static_cast<long>(blockIdx.y) * 2 * c;
-  const auto emit = [&](int which) {
-    return [=](int i, int lane, float sum) {
-      const int at = first + lane * kGemmPack + i;
-      if (at < c) out[which * c + at] = sum;
-    };
-  };
-  sum_slots(s1, tile, Tile::kLanes, Tile::kSlots, emit(0));
-  sum_slots(s2, tile, Tile::kLanes, Tile::kSlots, emit(1));
+  epilogue.leave_whole(finished);
 }
 
-template <class T, int kColumns>
+template <class A, int kColumns>
 __global__ void __launch_bounds__(kGemmThreads, 2)
-    wgrad_kernel(IncomingOperand<T> dy, SourceOperand<T> u, int out, int rows_each,
+    wgrad_kernel(A a, SourceOperand<typename A::Element> u, int out, int rows_each,
                  float* partial) {
-  const int begin = static_cast<int>(blockIdx.z) * rows_each, rows = dy.lines;
+  const int begin = static_cast<int>(blockIdx.z) * rows_each, rows = a.lines;
   const int end = begin + rows_each < rows ? begin + rows_each : rows;
   const int o0 = static_cast<int>(blockIdx.y) * kGemmRows;
   const int i0 = static_cast<int>(blockIdx.x) * kColumns;
   Accumulators<kColumns> acc;
   acc.clear();
-  dy.lines = u.lines = end;
-  WgradGemm<T, kColumns> gemm(dy, u, o0, i0, begin);
-  gemm.run(o0, -1, i0, begin, end, dynamic_shared<T>(), acc);
+  a.lines = u.lines = end;
+  WgradGemm<A, kColumns> gemm(a, u, o0, i0, begin);
+  gemm.run(o0, -1, i0, begin, end, dynamic_shared<typename A::Element>(), acc);
   float* to = partial + static_cast<long>(blockIdx.z) * out * u.width;
   acc.each([&](int row, int column, float v0, float v1) {
     if (o0 + row >= out || i0 + column >= u.width) return;
@@ -95,37 +75,83 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   });
 }
 
-/// dgate[n][c] = sum over pixels of du*a, and du <- du*gate in place; one block an image.
+constexpr int kSide = 32;  // columns of a block of the two kernels below, kSlots threads each
+constexpr int kSlots = kGemmThreads / kSide;
+
+/// B of an output that is not stored, [lines][in], for A = [dz | u | 1 1 1 0 ...]. A block makes
+/// eight lines of one kind; its warps share the sum over the output's channels.
 template <class T>
-__global__ void __launch_bounds__(kRowThreads)
-    gate_pass_kernel(Source x, SourceGrad dx, RowCut rows) {
-  __shared__ float buffer[kBatch * kRowThreads];
-  const RowSpan span(rows);
-  const int c = rows.c, channel = span.channel < c ? span.channel : 0;
-  const Reader<kRowPack> reader(x, channel);
-  const auto* y = static_cast<const T*>(x.y.data);
-  auto* dz = static_cast<T*>(dx.dz.data);
-  float gate[kRowPack], sum[kRowPack] = {};
-  load(x.gate + static_cast<long>(span.image) * c + channel, gate);
-#pragma unroll 2
-  for (long row = span.begin + span.slot; row < span.end; row += rows.cut.slots) {
-    const long at = row * c + channel;
-    float a[kRowPack], du[kRowPack];
-    load(y + at, a);
-    load(dz + at, du);
-    reader.value(a);
+__global__ void __launch_bounds__(kGemmThreads)
+    expand_kernel(WeightOperand<T> w, Incoming dy, T* to) {
+  __shared__ float buffer[kBatch * kGemmThreads];
+  const int in = w.width, out = w.lines;
+  const int line = static_cast<int>(blockIdx.y) * kGemmPack, row = line - out;
+  const int slot = static_cast<int>(threadIdx.x) / kSide;
+  const int first = static_cast<int>(blockIdx.x) * kSide;
+  const int i = first + static_cast<int>(threadIdx.x) % kSide;
+  float sum[kGemmPack] = {};
+#pragma unroll 4
+  for (int o = slot; o < out && i < in && row >= 0; o += kSlots) {
+    const T* weights = w.w + static_cast<long>(o) * w.ld;
+    float lines[kGemmPack] = {}, own[1];
+    load(weights + i, own);
+    if (row < in) load(weights + row, lines);
+    const float factor = row < in ? dy.cb[o] * own[0] : dy.cc[o] * own[0];
 #pragma unroll
-    for (int i = 0; i < kRowPack; ++i) {
-      sum[i] += du[i] * a[i];
-      du[i] *= gate[i];
-    }
-    store(dz + at, du);
+    for (int k = 0; k < kGemmPack; ++k) sum[k] += factor * (row < in ? lines[k] : 1.0f);
   }
-  const int first = static_cast<int>(blockIdx.x) * rows.cut.lanes * kRowPack;
-  float* out = dx.dgate + static_cast<long>(span.image) * c;
-  sum_slots(sum, buffer, rows.cut.lanes, rows.cut.slots, [&](int i, int lane, float total) {
-    if (first + lane * kRowPack + i < c) out[first + lane * kRowPack + i] = total;
+  sum_slots(sum, buffer, kSide, kSlots, [=](int k, int lane, float total) {
+    const int column = first + lane;
+    if (column >= in) return;
+    float v[1] = {total};
+    if (row < 0) {
+      load(w.w + static_cast<long>(line + k) * w.ld + column, v);
+      v[0] *= dy.ca[line + k];
+    }
+    for (int part = 0; part < k && row == in; ++part) {  // what the lines before leave of cc^T*w
+      float rounded[1];
+      T kept;
+      store(&kept, v);
+      load(&kept, rounded);
+      v[0] = part < 2 ? v[0] - rounded[0] : 0;
+    }
+    store(to + static_cast<long>(line + k) * in + column, v);
   });
+}
+
+/// dw of the sums A^T*u: dw[o][i] += ca*S[o][i] + cb*(w*K)[o][i] + cc*sum u[i] + decay*w[o][i].
+/// A thread has eight o.
+template <class T>
+__global__ void __launch_bounds__(kGemmThreads)
+    contract_kernel(WeightOperand<T> w, Incoming dy, const float* sums, OrderedSum dw) {
+  const int in = w.width, out = w.lines;
+  const int slot = static_cast<int>(threadIdx.x) / kSide;
+  const int o0 = (static_cast<int>(blockIdx.y) * kSlots + slot) * kGemmPack;
+  const int i = static_cast<int>(blockIdx.x) * kSide + static_cast<int>(threadIdx.x) % kSide;
+  if (o0 >= out || i >= in) return;
+  const float* moments = sums + static_cast<long>(out) * in + i;  // K, then sum u
+  float y[kGemmPack] = {};
+  for (int j = 0; j < in; j += kGemmPack) {
+    float k[kGemmPack];
+#pragma unroll
+    for (int d = 0; d < kGemmPack; ++d) k[d] = moments[static_cast<long>(j + d) * in];
+#pragma unroll
+    for (int e = 0; e < kGemmPack; ++e) {
+      float weights[kGemmPack];
+      load(w.w + static_cast<long>(o0 + e) * w.ld + j, weights);
+#pragma unroll
+      for (int d = 0; d < kGemmPack; ++d) y[e] += weights[d] * k[d];
+    }
+  }
+  const float whole = moments[static_cast<long>(in) * in];
+#pragma unroll
+  for (int e = 0; e < kGemmPack; ++e) {
+    const int o = o0 + e;
+    float weight[1];
+    load(w.w + static_cast<long>(o) * w.ld + i, weight);
+    const float sum = dy.ca[o] * sums[static_cast<long>(o) * in + i] + dy.cb[o] * y[e];
+    dw.out[static_cast<long>(o) * dw.ld + i] += sum + dy.cc[o] * whole + dw.decay * weight[0];
+  }
 }
 
 /// dbias partials: the sum of dy over a chunk of rows.
@@ -138,9 +164,10 @@ __global__ void __launch_bounds__(kRowThreads)
   const IncomingReader<kRowPack> reader(dy, channel);
   float sum[kRowPack] = {};
   for (long row = span.begin + span.slot; row < span.end; row += rows.cut.slots) {
-    float dz[kRowPack], y[kRowPack] = {};
-    load(static_cast<const T*>(dy.dz.data) + row * c + channel, dz);
-    if (dy.ca) load(static_cast<const T*>(dy.y.data) + row * c + channel, y);
+    float dz[kRowPack] = {}, y[kRowPack] = {};
+    if (dy.dz.data) load(static_cast<const T*>(dy.dz.data) + row * c + channel, dz);
+    if (reads_y(dy)) load(static_cast<const T*>(dy.y.data) + row * c + channel, y);
+    undefer(dy.deferred, static_cast<int>(row / (dy.dz.h * dy.dz.w)), c, channel, y, dz);
 #pragma unroll
     for (int i = 0; i < kRowPack; ++i) sum[i] += reader.value(i, dz[i], y[i]);
   }
@@ -151,61 +178,50 @@ __global__ void __launch_bounds__(kRowThreads)
   });
 }
 
-template <class T>
-void dgrad(CudaContext& context, const PointwiseBackward& args, const IncomingOperand<T>& dy) {
-  const int c = args.w.in.now;
-  const bool sums_wanted = args.dx.mean && !args.x.gate;
-  with_columns<T>(c, [&](auto columns) {
-    const int across = ceil_div(c, columns());
-    const int tiles = ceil_div(dy.lines, kGemmRows);
-    const int down = ceil_div(tiles, ceil_div(tiles, larger(kBlocks / across, 1)));
-    float* partial =
-        sums_wanted ? scratch(context, static_cast<std::size_t>(down) * 2 * c) : nullptr;
-    const WeightOperand<T> w{static_cast<const T*>(args.w.data), args.w.out.now, c, args.w.in.max};
+template <class A>
+void dgrad(CudaContext& context, const PointwiseBackward& args, const Products<A>& of) {
+  const int c = of.w.width;
+  with_columns<typename A::Element>(c, [&](auto columns) {
+    const int across = ceil_div(c, columns()), most = larger(kBlocks / across, 1);
+    const RowChunks chunks = cut_chunks(args.x, kGemmRows, most);
+    const int down = chunks.count() < most ? chunks.count() : most;
+    const GradPartials grads(args, chunks, down);
+    float* partial = scratch(context, grads.size());
     constexpr int kBytes =
-        larger(DgradGemm<T, columns()>::kSharedBytes, FinishedTile<columns()>::kBytes);
-    launch(context, "pointwise dgrad", dgrad_kernel<T, columns()>,
-           {dim3(across, down), dim3(kGemmThreads), kBytes}, dy, w, args.x, args.dx, partial);
-    if (!sums_wanted) return;
+        larger(DgradGemm<A, columns()>::kSharedBytes, FinishedGrad<columns()>::kBytes);
+    launch(context, "pointwise dgrad", dgrad_kernel<A, columns()>,
+           {dim3(across, down), dim3(kGemmThreads), kBytes}, of.a, of.w, args.x, args.dx, chunks,
+           grads.sums(partial));
     OrderedSums sums;
-    add_source_sums(sums, args.dx, partial, down, 2L * c, c);
+    grads.add_to(sums, partial);
     add_in_order(context, sums);
   });
 }
 
-template <class T>
-void gate_pass(CudaContext& context, const PointwiseBackward& args) {
-  const Tensor& x = args.x.y;
-  RowCut rows = cut_rows(x.rows(), x.c, x.n);
-  rows.parts = 1;
-  launch(context, "gate pass", gate_pass_kernel<T>, rows.shape(), args.x, args.dx, rows);
-}
-
-template <class T>
-void wgrad(CudaContext& context, const PointwiseBackward& args, const IncomingOperand<T>& dy) {
-  const int in = args.w.in.now, out = args.w.out.now;
-  const SourceOperand<T> u{args.x, dy.lines, in, args.x.y.h * args.x.y.w};
+template <class A>
+void wgrad(CudaContext& context, const Products<A>& of) {
+  using T = typename A::Element;
+  const int in = of.w.width, out = of.w.lines;
   with_columns<T>(in, [&](auto columns) {
     const int tiles = ceil_div(in, columns()) * ceil_div(out, kGemmRows);
     const std::size_t size = static_cast<std::size_t>(in) * out;
     const auto fit = static_cast<int>(context.workspace_bytes / sizeof(float) / size);
     int chunks = larger(kWgradBlocks / tiles, 1);
+    if (chunks > few_partials(of)) chunks = few_partials(of);
     if (chunks > fit) chunks = fit;
-    const int depth = ceil_div(ceil_div(dy.lines, kGemmDepth<T>), larger(chunks, 1));
-    chunks = ceil_div(dy.lines, depth * kGemmDepth<T>);
+    const int depth = ceil_div(ceil_div(of.a.lines, kGemmDepth<T>), larger(chunks, 1));
+    chunks = ceil_div(of.a.lines, depth * kGemmDepth<T>);
     float* partial = scratch(context, chunks * size);
-    launch(context, "pointwise wgrad", wgrad_kernel<T, columns()>,
+    launch(context, "pointwise wgrad", wgrad_kernel<A, columns()>,
            {dim3(ceil_div(in, columns()), ceil_div(out, kGemmRows), chunks), dim3(kGemmThreads),
-            WgradGemm<T, columns()>::kSharedBytes},
-           dy, u, out, depth * kGemmDepth<T>, partial);
-    OrderedSum dw{partial, chunks, static_cast<long>(size), out, in, args.dw.in.max, args.dw.f32()};
-    if (args.decay != 0) {
-      dw.w = args.w.data;
-      dw.w_type = args.w.type;
-      dw.decay = args.decay;
-    }
+            WgradGemm<A, columns()>::kSharedBytes},
+           of.a, of.u, out, depth * kGemmDepth<T>, partial);
+    OrderedSum sum = of.sum;
+    sum.partial = partial;
+    sum.chunks = chunks;
+    sum.stride = static_cast<long>(size);
     OrderedSums sums;
-    sums.add(dw);
+    sums.add(sum);
     add_in_order(context, sums);
   });
 }
@@ -221,23 +237,115 @@ void bias_grad(CudaContext& context, const PointwiseBackward& args) {
   add_in_order(context, sums);
 }
 
-}  // namespace
+/// Those that are wanted, in one kernel if it can, else by the library if it is asked for and can.
+template <class A>
+void multiply_out(CudaContext& context, const PointwiseBackward& args, const Products<A>& of) {
+  constexpr bool kHalf = std::is_same_v<typename A::Element, bf16>;
+  constexpr bool kStored = std::is_same_v<A, IncomingOperand<typename A::Element>>;
+  if constexpr (kHalf) {
+    const bool both = args.dx.dz && of.sum.out && !library::wanted(context);
+    if (both && joint_products(context, args, of)) return;
+  }
+  if (args.dx.dz && !(kStored && library::pointwise_dgrad(context, args))) {
+    dgrad(context, args, of);
+  }
+  if (of.sum.out && !(kStored && library::pointwise_wgrad(context, args))) wgrad(context, of);
+}
 
-void pointwise_backward(CudaContext& context, const PointwiseBackward& args) {
+template <class T>
+SourceOperand<T> source_operand(const PointwiseBackward& args) {
+  const Tensor& x = args.x.y;
+  return {args.x, static_cast<int>(x.rows()), x.c, x.h * x.w};
+}
+
+template <class T>
+void stored(CudaContext& context, const PointwiseBackward& args) {
   const Tensor& dz = args.dy.dz;
-  require(dz.type == args.x.y.type && args.w.type == args.x.y.type,
+  const int in = args.w.in.now, out = args.w.out.now;
+  Products<IncomingOperand<T>> of{{args.dy, static_cast<int>(dz.rows()), dz.c, dz.h * dz.w},
+                                  {static_cast<const T*>(args.w.data), out, in, args.w.in.max},
+                                  source_operand<T>(args),
+                                  {}};
+  if (args.dw) {
+    of.sum.rows = out;
+    of.sum.width = in;
+    of.sum.ld = args.dw.in.max;
+    of.sum.out = args.dw.f32();
+    of.sum.decay = args.decay;
+    if (args.decay != 0) of.sum.w = args.w.data;
+    of.sum.w_type = args.w.type;
+  }
+  multiply_out(context, args, of);
+  if (args.dbias) bias_grad<T>(context, args);
+}
+
+template <class T>
+void expanded(CudaContext& context, const PointwiseBackward& args) {
+  const int in = args.w.in.now, out = args.w.out.now, lines = out + in + kGemmPack;
+  const std::size_t size = static_cast<std::size_t>(lines) * in;
+  const WeightOperand<T> w{static_cast<const T*>(args.w.data), out, in, args.w.in.max};
+  const std::size_t taken = (size * (sizeof(float) + sizeof(T)) + 255) / 256 * 256;
+  float* sums = scratch(context, taken / sizeof(float));
+  T* matrix = reinterpret_cast<T*>(sums + size);
+  CudaContext rest = context;  // what is left for partial sums
+  rest.workspace += taken;
+  rest.workspace_bytes -= taken;
+  const int across = ceil_div(in, kSide);
+  launch(context, "pointwise expand", expand_kernel<T>,
+         {dim3(across, lines / kGemmPack), dim3(kGemmThreads)}, w, args.dy, matrix);
+  const SourceOperand<T> u = source_operand<T>(args);
+  Products<ExpandedOperand<T>> of{{static_cast<const T*>(args.dy.dz.data), u, u.lines, lines, out},
+                                  {matrix, lines, in, in},
+                                  u,
+                                  {}};
+  if (args.dw) {
+    of.sum.rows = lines;
+    of.sum.width = of.sum.ld = in;
+    of.sum.out = sums;
+    of.sum.how = Write::overwrite;
+  }
+  multiply_out(rest, args, of);
+  if (!args.dw) return;
+  OrderedSum dw;
+  dw.ld = args.dw.in.max;
+  dw.out = args.dw.f32();
+  dw.decay = args.decay;
+  launch(context, "pointwise contract", contract_kernel<T>,
+         {dim3(across, ceil_div(out, kSlots * kGemmPack)), dim3(kGemmThreads)}, w, args.dy, sums,
+         dw);
+}
+
+void check(const PointwiseBackward& args) {
+  const Incoming& dy = args.dy;
+  const DType type = dy.dz.type;
+  require(type == args.x.y.type && args.w.type == type,
           "pointwise backward on CUDA takes gradient, source and weights of one type");
   require(!args.x.gate || args.dx.how == Write::overwrite,
           "the gradient of a gated source is overwritten, never accumulated");
-  with_type(dz.type, [&](auto t) {
+  require(!args.dx.slope_sums || (args.x.gate && args.dx.mean),
+          "pointwise backward leaves slope sums of gated sources with a mean only");
+  require(!dy.deferred.scale == !dy.deferred.shift,
+          "a deferred gradient comes with both scale and shift or neither");
+  require(dy.dz.data || (dy.deferred.scale && dy.deferred.spread),
+          "pointwise backward needs dz where nothing is spread");
+  require(!dy.deferred.scale || dy.y.data,
+          "pointwise backward needs the stored output of a deferred gradient");
+  const bool stored = !dy.ca || dy.y.data;
+  require(stored || (!args.x.gate && !args.dbias && args.w.out.now == dy.dz.c),
+          "an output that is not stored has an ungated source, no bias and a width of whole packs");
+}
+
+}  // namespace
+
+void pointwise_backward(CudaContext& context, const PointwiseBackward& args) {
+  check(args);
+  with_type(args.dy.dz.type, [&](auto t) {
     using T = decltype(t);
-    const IncomingOperand<T> dy{args.dy, static_cast<int>(dz.rows()), dz.c};
-    if (args.dx.dz) {
-      if (!library::pointwise_dgrad(context, args)) dgrad(context, args, dy);
-      if (args.x.gate) gate_pass<T>(context, args);
+    if (args.dy.ca && !args.dy.y.data) {
+      expanded<T>(context, args);
+    } else {
+      stored<T>(context, args);
     }
-    if (args.dw && !library::pointwise_wgrad(context, args)) wgrad(context, args, dy);
-    if (args.dbias) bias_grad<T>(context, args);
   });
 }
 

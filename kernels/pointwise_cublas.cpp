@@ -6,7 +6,8 @@
 //
 // so a prefix is a leading dimension here as well. y and du are rounded to the type of the network
 // before bias, moments and act' are taken of them. A source or a gradient that needs nothing done
-// is read where it lies; others are written out in chunks of images.
+// is read where it lies; others are written out in chunks of images. Gated sources and deferred
+// gradients are left to the own kernels.
 
 #include "kernels/library.h"
 #include "kernels/passes.h"
@@ -63,7 +64,7 @@ bool dgrad(const CudaContext& context, const PointwiseBackward& args) {
   const Tensor& dz = args.dy.dz;
   const Tensor& dx = args.dx.dz;
   const bool in_place = args.dx.how == Write::overwrite;  // else du needs memory of its own
-  if (args.x.gate && !in_place) return false;
+  if (args.x.gate || args.dy.deferred.scale) return false;
   const LibrarySpace space(context);
   const std::size_t dy_bytes = aligned(image_bytes(dz, !plain(args.dy)));
   const ImageChunks chunks(dz.n, dy_bytes + aligned(image_bytes(dx, !in_place)), space.chunk_bytes);
@@ -93,13 +94,14 @@ bool dgrad(const CudaContext& context, const PointwiseBackward& args) {
     blas.run(context, *plans.of(chunks, i), {args.w.data, dy, du}, space.library);
     if (!in_place) finish_grad(space.own, du, slice(args.x, first, count), grad);
   }
-  if (in_place && !args.x.gate) finish_grad(space.own, dx.data, args.x, args.dx);
+  if (in_place) finish_grad(space.own, dx.data, args.x, args.dx);
   return true;
 }
 
 bool wgrad(const CudaContext& context, const PointwiseBackward& args) {
   const Tensor& dz = args.dy.dz;
   const Tensor& x = args.x.y;
+  if (args.dy.deferred.scale) return false;
   const LibrarySpace space(context);
   const std::size_t dy_bytes = aligned(image_bytes(dz, !plain(args.dy)));
   const ImageChunks chunks(dz.n, dy_bytes + aligned(image_bytes(x, !plain(args.x))),

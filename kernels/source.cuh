@@ -143,11 +143,17 @@ struct IncomingReader {
   }
 };
 
-/// d: da, becomes dz = (weight*da + spread)*act'(z) for channels c .. c+N of one image. y: raw. The
-/// constants are read where they are needed, four channels at a time: who calls this holds others.
+/// Whether dy needs the raw output.
+__device__ inline bool reads_y(const Incoming& dy) { return dy.ca || dy.deferred.scale; }
+
+/// d: da, becomes dz = (weight*da + spread)*act'(z) for channels c .. c+N of an image, `width` a
+/// row of spread; y: raw. The constants are read where they are needed, four channels at a time:
+/// who calls this holds others.
 template <int N>
-__device__ inline void make_deferred(const Deferred& a, const float* spread, int c,
-                                     const float (&y)[N], float (&d)[N]) {
+__device__ inline void undefer(const Deferred& a, int image, int width, int c, const float (&y)[N],
+                               float (&d)[N]) {
+  if (!a.scale) return;
+  const float* spread = a.spread ? a.spread + static_cast<long>(image) * width : nullptr;
 #pragma unroll
   for (int i = 0; i < N; i += 4) {
     float scale[4], shift[4], more[4], z[4], v[4];

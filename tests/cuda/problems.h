@@ -7,12 +7,18 @@
 
 namespace tunas::testing {
 
+/// What reaches the backward pass: dz and y; a gradient that its reader deferred, with or without
+/// dz; dz alone, of an output that is not stored.
+enum class Handed { gradient, deferred, spread, expansion };
+
 struct PointwiseProblem {
   int n, hw, in, in_max, out, out_max;
   Act act = Act::relu6;
   bool normalised = true, gated = false, bias = false, incoming = true;
   Write how = Write::overwrite;
   DType type = DType::bf16, y_type = DType::bf16;
+  Handed handed = Handed::gradient;
+  bool slopes = false;  // of a gated source
 };
 void run(CudaContext& context, const PointwiseProblem& p);
 

@@ -68,8 +68,11 @@ TEST(CudaTraffic, Pointwise) {
   for (const Case& p :
        {Case{4, 56, 24, 72, false, kPointwiseSlack, kPointwiseBackwardSlack},
         {4, 56, 72, 24, false, kPointwiseSlack, kPointwiseBackwardSlack},
-        {8, 28, 72, 40, true, kPointwiseSlack, kPointwiseGatedBackwardSlack},
-        {8, 14, 160, 320, false, kPointwiseWideSlack, kPointwiseWideBackwardSlack}}) {
+        {8, 28, 72, 40, true, kPointwiseSlack, kPointwiseBackwardSlack},
+        {4, 14, 80, 480, false, kPointwiseWideSlack, kPointwiseWideBackwardSlack},
+        {4, 14, 480, 112, true, kPointwiseWideSlack, kPointwiseSlicedBackwardSlack},
+        {16, 7, 160, 960, false, kPointwiseWideSlack, kPointwiseWideBackwardSlack},
+        {16, 7, 960, 160, false, kPointwiseWideSlack, kPointwiseSlicedBackwardSlack}}) {
     const SourceField x(kHalf, p.n, p.hw, p.hw, p.in, 1, Act::relu6, true, p.gated);
     const Field w = Field::random(kHalf, p.out, 1, 1, p.in, 5);
     const Filter filter{w.tensor().data, kHalf, {p.out, p.out}, {p.in, p.in}, 1};
@@ -86,6 +89,36 @@ TEST(CudaTraffic, Pointwise) {
     const Filter sum{dw.tensor().data, DType::f32, {p.out, p.out}, {p.in, p.in}, 1};
     hold("pointwise backward" + name, pointwise_backward,
          {dy.args(), x.args(), filter, 0, dx.args(), sum}, p.backward);
+  }
+}
+
+/// Expansions that are not stored, their readers' gradients made of dz and x alone.
+TEST(CudaTraffic, PointwiseNotStored) {
+  struct Case {
+    int n, hw, in, out;
+    Slack backward;
+  };
+  using namespace kernels::cuda;  // NOLINT: the names of a table
+  for (const Case& p : {Case{4, 56, 24, 72, kPointwiseBackwardSlack},
+                        {4, 14, 80, 480, kPointwiseWideBackwardSlack},
+                        {16, 7, 160, 960, kPointwiseWideBackwardSlack}}) {
+    const SourceField x(kHalf, p.n, p.hw, p.hw, p.in, 1, Act::none);
+    const Field w = Field::random(kHalf, p.out, 1, 1, p.in, 5);
+    const Filter filter{w.tensor().data, kHalf, {p.out, p.out}, {p.in, p.in}, 1};
+    const Statistics s(p.out);
+    const std::string name = " not stored " + std::to_string(p.in) + " to " + std::to_string(p.out);
+    const IncomingField dy(kHalf, p.n, p.hw, p.hw, p.out, 20);
+    Tensor y = dy.y.tensor();
+    y.data = nullptr;
+    hold("pointwise" + name, pointwise, {x.args(), filter, nullptr, s.args(), y},
+         kPointwiseNotStoredSlack);
+    kernels::Incoming incoming = dy.args();
+    incoming.y = y;
+    const GradField dx(x, 30);
+    const Field dw = Field::random(DType::f32, p.out, 1, 1, p.in, 40);
+    const Filter sum{dw.tensor().data, DType::f32, {p.out, p.out}, {p.in, p.in}, 1};
+    hold("pointwise backward" + name, pointwise_backward,
+         {incoming, x.args(), filter, 0, dx.args(), sum}, p.backward);
   }
 }
 
