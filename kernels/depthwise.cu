@@ -2,21 +2,22 @@
 // computes patches of kRows x kColumns outputs, their sums in registers; every row of the tile that
 // a patch reads is loaded once for all of its outputs. Leaves the moments of each block and
 // channel, [chunks][4][c], merged by a second kernel.
+#include "kernels/depthwise_check.h"
 #include "kernels/depthwise_cut.cuh"
-#include "kernels/depthwise_expand.cuh"
+#include "kernels/depthwise_expanded.cuh"
 #include "kernels/library.h"
 
 namespace tunas::kernels::cuda {
 namespace {
 
-template <class T, int K, int S>
+template <class T, int K, int S, bool kExpanded>
 struct ForwardPatch {
   static constexpr int kChannels = K == 7 || (K == 5 && S == 1) ? 1 : 2;
   static constexpr int kRows = kChannels == 2 ? 2 : S == 1 ? 7 : 4, kColumns = 7;
   // As many as registers allow.
-  static constexpr int kBlocks = K == 7 || (K == 5 && S == 2)         ? 3
-                                 : K == 3 && S == 1 && sizeof(T) == 2 ? 5
-                                                                      : 4;
+  static constexpr int kBlocks = K == 7 || (K == 5 && S == 2)                       ? 3
+                                 : K == 3 && S == 1 && sizeof(T) == 2 && !kExpanded ? 5
+                                                                                    : 4;
   static constexpr int kTaps = K * K;
   static constexpr Patch kPatch{kRows, kColumns, kChannels, K, S, kTaps, kTaps + 8, kBlocks};
   static constexpr int kReads = kPatch.reads(kColumns);
@@ -89,9 +90,9 @@ struct ForwardPatch {
 };
 
 template <class T, int K, int S, bool kExpanded>
-__global__ void __launch_bounds__(kTileThreads, resident(ForwardPatch<T, K, S>::kBlocks))
+__global__ void __launch_bounds__(kTileThreads, resident(ForwardPatch<T, K, S, kExpanded>::kBlocks))
     depthwise_kernel(DepthwiseForward a, Tiling tiling, float* partial) {
-  using Mine = ForwardPatch<T, K, S>;
+  using Mine = ForwardPatch<T, K, S, kExpanded>;
   constexpr Patch kPatch = Mine::kPatch;
   auto* tile = dynamic_shared<float>();
   const Tensor& x = a.x.y;
@@ -126,18 +127,17 @@ __global__ void __launch_bounds__(kTileThreads, resident(ForwardPatch<T, K, S>::
                 partial + static_cast<long>(blockIdx.y) * kMomentRows * a.y.c);
 }
 
-template <class T, int K, int S>
+template <class T, int K, int S, bool kExpanded>
 void run(CudaContext& context, const DepthwiseForward& args) {
   const int c = args.y.c;
-  constexpr Patch kPatch = ForwardPatch<T, K, S>::kPatch;
+  constexpr Patch kPatch = ForwardPatch<T, K, S, kExpanded>::kPatch;
   const Tiling tiling =
       cut_tiles({args.y.n, args.y.h, args.y.w, c, kPatch, expanded(args.expansion, 0)});
   float* partial = args.moments.mean
                        ? scratch(context, static_cast<std::size_t>(tiling.chunks) * kMomentRows * c)
                        : nullptr;
-  launch(context, "depthwise",
-         args.expansion.w ? depthwise_kernel<T, K, S, true> : depthwise_kernel<T, K, S, false>,
-         tiling.shape(kPatch), args, tiling, partial);
+  launch(context, "depthwise", depthwise_kernel<T, K, S, kExpanded>, tiling.shape(kPatch), args,
+         tiling, partial);
   if (partial) merge_moments(context, partial, tiling.chunks, c, args.moments);
 }
 
@@ -147,8 +147,10 @@ void depthwise(CudaContext& context, const DepthwiseForward& args) {
   check_input(args.x, args.w, args.expansion);
   if (library::depthwise(context, args)) return;
   with_type(args.x.y.type, [&](auto t) {
-    with_window(args.w.k, args.stride,
-                [&](auto k, auto s) { run<decltype(t), k(), s()>(context, args); });
+    with_window(args.w.k, args.stride, [&](auto k, auto s) {
+      with_expansion(args.expansion,
+                     [&](auto expanded) { run<decltype(t), k(), s(), expanded()>(context, args); });
+    });
   });
 }
 

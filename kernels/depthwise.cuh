@@ -11,7 +11,6 @@
 namespace tunas::kernels {
 
 inline constexpr int kTilePack = 8, kTileThreads = 128, kTileBlocks = 1056;
-inline constexpr int kMostExpanded = 256;               // channels of the source of an expansion
 inline constexpr std::size_t kTileMemory = 227 * 1024;  // shared memory of an SM of an H100
 
 /// Outputs that a thread computes at once. The first of `n` outputs in a row reads `window` inputs,
@@ -99,6 +98,16 @@ void with_window(int k, int stride, const F& f) {
   if (k == 3) with_stride(std::integral_constant<int, 3>{});
   if (k == 5) with_stride(std::integral_constant<int, 5>{});
   if (k == 7) with_stride(std::integral_constant<int, 7>{});
+}
+
+/// Calls f(bool_constant): whether x is made by an expansion.
+template <class F>
+void with_expansion(const Expansion& expansion, const F& f) {
+  if (expansion.w) {
+    f(std::true_type{});
+  } else {
+    f(std::false_type{});
+  }
 }
 
 }  // namespace tunas::kernels

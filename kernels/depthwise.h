@@ -58,9 +58,10 @@ inline constexpr Slack depthwise_slack(int k) {
 inline constexpr Slack depthwise_backward_slack(int k) {
   return {k == 3 ? 1.6 : 1.75, k == 3 ? 0.15 : 0.45, 1.45, 2};
 }
-// Of an expansion the source is read with the halo and once for each group of channels.
-inline constexpr Slack kDepthwiseExpandedSlack{1.5, 0.15, 1.45, 1.95};
-inline constexpr Slack kDepthwiseExpandedBackwardSlack{1.6, 0.15, 1.45, 2};
+// Of an expansion the source is read with the halo and once for each group of channels, at most
+// four times where k is 5; the weights once a block, which has few pixels in a test.
+inline constexpr Slack kDepthwiseExpandedSlack{2.9, 0.35, 1.55, 1.95};
+inline constexpr Slack kDepthwiseExpandedBackwardSlack{1.95, 0.3, 1.45, 2};
 void depthwise(CudaContext& context, const DepthwiseForward& args);
 void depthwise_backward(CudaContext& context, const DepthwiseBackward& args);
 }  // namespace cuda

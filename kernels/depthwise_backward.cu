@@ -9,8 +9,9 @@
 // made of dz and y once, in a tile in shared memory (depthwise.cuh); each pixel of x is read and
 // each of dx written by one thread only. A thread walks down the rows of its patch; its dw stay in
 // registers. Each block leaves [k*k + 2][c] sums (dw, S1, S2), added by a second kernel.
+#include "kernels/depthwise_check.h"
 #include "kernels/depthwise_cut.cuh"
-#include "kernels/depthwise_expand.cuh"
+#include "kernels/depthwise_expanded.cuh"
 #include "kernels/library.h"
 
 namespace tunas::kernels::cuda {
@@ -274,12 +275,8 @@ void depthwise_backward(CudaContext& context, const DepthwiseBackward& args) {
   if (library::depthwise_backward(context, args)) return;
   with_type(args.x.y.type, [&](auto t) {
     with_window(args.w.k, args.stride, [&](auto k, auto s) {
-      using T = decltype(t);
-      if (args.expansion.w) {
-        run<T, k(), s(), true>(context, args);
-      } else {
-        run<T, k(), s(), false>(context, args);
-      }
+      with_expansion(args.expansion,
+                     [&](auto expanded) { run<decltype(t), k(), s(), expanded()>(context, args); });
     });
   });
 }

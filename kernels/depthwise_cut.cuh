@@ -15,10 +15,10 @@ inline double load_cost(const Tiling& t) {
   const Expanded& e = t.expanded;
   const double loaded = t.rows * t.columns * 8 * sectors;
   if (!e.in) return loaded;
-  // A value that is made costs 5 and one for each product, every channel of its source 20, since
+  // A value that is made costs 5 and one for each product, every channel of its source 32, since
   // other blocks bring it again for their channels. Only whole warps multiply.
   const int threads = t.lanes * t.slots, multiplying = threads / 32 * 32;
-  const double value = 5 + double(e.depth()) / Expanded::kDepth + 20.0 * e.in / t.channels();
+  const double value = 5 + double(e.depth()) / Expanded::kDepth + 32.0 * e.in / t.channels();
   const double made = value * threads / multiplying;
   return e.cell ? loaded + e.rows * e.columns * made : t.rows * t.columns * made;
 }
@@ -123,36 +123,6 @@ inline Tiling cut_tiles(const TiledWork& work) {
   best.run = ceil_div(best.tiles, limit);
   best.chunks = ceil_div(best.tiles, best.run);
   return best;
-}
-
-/// Throws Error(usage) unless x can be read, or made by its expansion.
-inline void check_input(const Source& x, const Filter& w, const Expansion& e) {
-  require(!x.gate, "depthwise on CUDA takes no gated source; write it out with mix first");
-  require(w.type == x.y.type, "depthwise on CUDA takes weights of the type of x");
-  require(!x.y.data == static_cast<bool>(e.w),
-          "depthwise takes either a stored x or one that an expansion makes");
-  if (!e.w) return;
-  const Tensor& from = e.x.y;
-  require(!e.x.gate, "the source of an expansion may not be gated");
-  require(from.data && from.n == x.y.n && from.h == x.y.h && from.w == x.y.w,
-          "the source of an expansion must have the pixels of what it makes");
-  require(from.type == x.y.type && e.w.type == x.y.type,
-          "an expansion on CUDA takes a source and weights of the type of what it makes");
-  require(e.w.out.now == x.y.c && e.w.in.now == from.c && from.c % kTilePack == 0,
-          "an expansion of ", from.c, " to ", x.y.c,
-          " channels takes a filter of these widths, not of ", e.w.in.now, " to ", e.w.out.now);
-  require(from.c <= kMostExpanded, "an expansion of ", from.c, " channels; it takes at most ",
-          kMostExpanded);
-}
-
-/// Throws Error(usage) unless dy can be made of what it has.
-inline void check_incoming(const Incoming& dy) {
-  require(dy.dz.data || (dy.deferred.scale && dy.deferred.spread),
-          "depthwise backward takes no dz only where a spread is deferred to it");
-  require(!dy.deferred.scale == !dy.deferred.shift,
-          "a deferred gradient takes both scale and shift or neither");
-  require(dy.y.data || !(dy.ca || dy.deferred.scale),
-          "depthwise backward needs the raw output that its gradient is made with");
 }
 
 }  // namespace tunas::kernels

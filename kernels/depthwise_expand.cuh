@@ -1,113 +1,13 @@
-// How a block makes the pixels of a tile that are not stored (Expansion of source.h): a warp takes
-// sixteen of them after the other, u of their few channels in registers, and multiplies them with
-// the weights of eight of the block's channels after the other, which lie in shared memory: bf16 on
-// tensor cores, float by plain multiply-adds in the order of k.
-//
-// Of sixteen pixels lane l holds l/4 and l/4 + 8: of u the channels 16*s + 4*(l%4) and the three
-// behind it, of a product those of the channels 2*(l%4) and the next one. mma numbers the values of
-// k otherwise, but the same for both operands; so a lane loads neighbours.
+// How a block makes pixels that are not stored (Expansion of source.h): a warp takes sixteen of
+// them after the other, u of their few channels in registers (depthwise_pixels.cuh), and multiplies
+// them with the weights of eight of the block's channels after the other, which lie in shared
+// memory.
 #pragma once
 
-#include "kernels/depthwise_load.cuh"
-#include "kernels/ptx.cuh"
+#include "kernels/depthwise_make.cuh"
+#include "kernels/depthwise_pixels.cuh"
 
 namespace tunas::kernels {
-
-/// u of one lane's two pixels: 16 channels a step.
-template <class T>
-struct ExpandedPixels {
-  static constexpr int kSteps = 3;  // held at once
-
-  Raw<T, 4> raw[kSteps][2];  // as they lie in memory, then u
-
-  /// `from`: of the two pixels, the lane's first channel.
-  __device__ void fetch(const T* const (&from)[2], int channels) {
-#pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        raw[s][i] = {};
-        if (s * Expanded::kDepth < channels) {
-          raw[s][i] = load_raw<T, 4>(from[i] + s * Expanded::kDepth);
-        }
-      }
-    }
-  }
-  /// `scale`, `shift`: of the lane's first channel.
-  __device__ void make(Act act, const float* scale, const float* shift, int channels) {
-#pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-      if (s * Expanded::kDepth >= channels) break;
-      float by[4], plus[4], u[8];
-      load(scale + s * Expanded::kDepth, by);
-      load(shift + s * Expanded::kDepth, plus);
-      unpack_row<4>(raw[s], u);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) u[i] = by[i % 4] * u[i] + plus[i % 4];
-      activate(act, u);
-      store_part<T, 4>(reinterpret_cast<T*>(&raw[s][0]), u);
-      store_part<T, 4>(reinterpret_cast<T*>(&raw[s][1]), u + 4);
-    }
-  }
-};
-
-/// sum += step s of u times the weights of eight channels from `w` on, `pitch` apart.
-__device__ inline void multiply_step(const uint2 (&u)[2], const bf16* w, int pitch,
-                                     float (&sum)[4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const unsigned rows[4] = {u[0].x, u[1].x, u[0].y, u[1].y};
-  const uint2 columns = load_raw<bf16, 4>(w + lane / 4 * pitch + lane % 4 * 4);
-  multiply_add(sum, rows, columns.x, columns.y);
-}
-__device__ inline void multiply_step(const uint4 (&u)[2], const float* w, int pitch,
-                                     float (&sum)[4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  float own[8];
-  unpack_row<4>(u, own);
-#pragma unroll 1
-  for (int from = 0; from < 4; ++from) {  // the lanes that hold these pixels
-    float w0[4], w1[4];
-    load(w + lane % 4 * 2 * pitch + from * 4, w0);
-    load(w + (lane % 4 * 2 + 1) * pitch + from * 4, w1);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float u0 = __shfl_sync(0xffffffffu, own[i], lane / 4 * 4 + from);
-      const float u1 = __shfl_sync(0xffffffffu, own[4 + i], lane / 4 * 4 + from);
-      sum[0] += u0 * w0[i];
-      sum[1] += u0 * w1[i];
-      sum[2] += u1 * w0[i];
-      sum[3] += u1 * w1[i];
-    }
-  }
-}
-
-/// Where made values go: activated floats in the tile of the forward pass ...
-struct ActivatedTile {
-  float* tile;
-  int row, pair;       // to the next row, to the next pair of channels
-  const float* norms;  // [pair][4]: two scales, two shifts
-  Act act;
-
-  /// Of two channels of two pixels.
-  __device__ void value(int which, float (&v)[4]) const {
-    float norm[4];
-    load(norms + which * 4, norm);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) v[i] = norm[i % 2] * v[i] + norm[2 + i % 2];
-    activate(act, v);
-  }
-  __device__ void store(int at, const float* v) const { store_part<float, 2>(tile + at, v); }
-};
-
-/// ... or as they are, of the type of x, which backward reads in its place.
-template <class T>
-struct RawTile {
-  T* tile;
-  int row, pair;
-
-  __device__ void value(int, float (&)[4]) const {}
-  __device__ void store(int at, const float* v) const { store_part<T, 2>(tile + at, v); }
-};
 
 /// The block's part of an expansion: weights and constants in shared memory, loaded once.
 template <class T>
@@ -244,56 +144,6 @@ struct Expander {
       expand(now, u, put);
     }
   }
-};
-
-/// Makes tiles of u of a depthwise convolution from an expansion, as TileLoader loads them.
-template <class T>
-struct ExpandedLoader {
-  const Source& x;
-  Expander<T> expander;
-  float* norms;
-  TileBorder border;
-
-  __device__ ExpandedLoader(const Source& source, const Expansion& a, const Tiling& t, char* memory)
-      : x(source), expander(a, t, source.y.c, memory), border(t) {
-    norms = expander.shift + expander.depth;
-    const int c0 = static_cast<int>(blockIdx.x) * t.channels();
-    for (int pair = static_cast<int>(threadIdx.x); pair < expander.packs * kTilePack / 2;
-         pair += static_cast<int>(blockDim.x)) {
-      const Reader<2> reader(x, c0 + pair * 2);
-      const float norm[4] = {reader.scale[0], reader.scale[1], reader.shift[0], reader.shift[1]};
-      store(norms + pair * 4, norm);
-    }
-  }
-  __device__ void load(const Tiling& t, int image, int top, int left, float* tile) {
-    const TileRect now = inside_image(t.rows, t.columns, top, left, x.y.h, x.y.w);
-    border.clear(t, now, tile);
-    expander.make_tile(image, top, left, now,
-                       ActivatedTile{tile, t.row_floats, t.pair_floats, norms, x.act});
-  }
-};
-
-/// Makes the raw pixels of an expansion that the cells of a tile hold; nothing where there is none.
-template <class T, bool kExpanded>
-struct RawTiles {
-  const Tensor& x;
-  Expander<T> expander;
-  T* tile;
-
-  __device__ RawTiles(const Expansion& a, const Tiling& t, const Tensor& shape, char* memory)
-      : x(shape), expander(a, t, shape.c, memory), tile(reinterpret_cast<T*>(memory)) {}
-  __device__ void make(const Tiling& t, int image, int top, int left) const {
-    const Expanded& e = t.expanded;
-    expander.make_tile(image, top, left, inside_image(e.rows, e.columns, top, left, x.h, x.w),
-                       RawTile<T>{tile, e.row, e.pair});
-  }
-};
-template <class T>
-struct RawTiles<T, false> {
-  static constexpr T* tile = nullptr;
-
-  __device__ RawTiles(const Expansion&, const Tiling&, const Tensor&, char*) {}
-  __device__ void make(const Tiling&, int, int, int) const {}
 };
 
 }  // namespace tunas::kernels
