@@ -79,7 +79,7 @@ __device__ inline void activate_backward(Act act, const float (&z)[N], float (&d
 /// loaded by sixteen bytes, to which all such vectors are aligned.
 template <int N>
 __device__ inline void load_channels(const float* from, int c, float absent, float (&v)[N]) {
-  if constexpr (N == 4 || N == 8) {
+  if constexpr (N == 2 || N == 4 || N == 8) {
     if (from) return load(from + c, v);
   }
 #pragma unroll
