@@ -62,7 +62,7 @@ inline constexpr Slack kPointwiseSlack{1.25, 0.1, 1.25, 2.1};
 inline constexpr Slack kPointwiseWideSlack{2.7, 0.15, 1.25, 1.6};
 inline constexpr Slack kPointwiseNotStoredSlack{5.2, 0.5, 1.25, 1.6};
 inline constexpr Slack kPointwiseBackwardSlack{1.2, 0.9, 1.2, 1.2};
-inline constexpr Slack kPointwiseSlicedBackwardSlack{2.8, 1.8, 1.4, 1.15};
+inline constexpr Slack kPointwiseSlicedBackwardSlack{2.8, 1.8, 1.6, 1.15};
 inline constexpr Slack kPointwiseWideBackwardSlack{3.6, 1.8, 1.4, 1.15};
 inline constexpr Slack kPointwiseNotStoredBackwardSlack{6, 4.5, 1.25, 1.15};
 void pointwise(CudaContext& context, const PointwiseForward& args);
