@@ -108,21 +108,21 @@ struct IncomingOperand {
       for (int e = 0; e < E; ++e) out[e] = held[e].dz;
       return;
     }
-    // Half a pack of all lines, then the other: accumulators hold the registers.
-    constexpr int kHalf = kGemmPack / 2;
+    // Two channels of all lines after another: accumulators hold the registers.
+    constexpr int kPart = 2;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const IncomingReader<kHalf> reader(dy, c + half * kHalf);
+    for (int part = 0; part < kGemmPack / kPart; ++part) {
+      const IncomingReader<kPart> reader(dy, c + part * kPart);
 #pragma unroll
       for (int e = 0; e < E; ++e) {
-        float dz[kHalf], y[kHalf];
-        unpack<T>(reinterpret_cast<const Raw<T, kHalf>*>(&held[e].dz)[half], dz);
-        unpack<T>(reinterpret_cast<const Raw<T, kHalf>*>(&held[e].y)[half], y);
+        float dz[kPart], y[kPart];
+        unpack<T>(reinterpret_cast<const Raw<T, kPart>*>(&held[e].dz)[part], dz);
+        unpack<T>(reinterpret_cast<const Raw<T, kPart>*>(&held[e].y)[part], y);
         const int at = line + e * step;
-        undefer(dy.deferred, (at < lines ? at : 0) / pixels, width, c + half * kHalf, y, dz);
+        undefer(dy.deferred, (at < lines ? at : 0) / pixels, width, c + part * kPart, y, dz);
 #pragma unroll
-        for (int i = 0; i < kHalf; ++i) dz[i] = reader.value(i, dz[i], y[i]);
-        store(reinterpret_cast<T*>(&out[e]) + half * kHalf, dz);
+        for (int i = 0; i < kPart; ++i) dz[i] = reader.value(i, dz[i], y[i]);
+        store(reinterpret_cast<T*>(&out[e]) + part * kPart, dz);
       }
     }
   }

@@ -54,13 +54,20 @@ void pointwise(CpuContext& context, const PointwiseForward& args);
 void pointwise_backward(CpuContext& context, const PointwiseBackward& args);
 }  // namespace cpu
 namespace cuda {
-// A block reads its weights
+// A block reads its weights and its channels' constants for few rows; constants lie a few floats a
+// lane apart, and the finished tile's rows meet in banks. Beyond 128 columns of y forward reads x
+// again. Backward reads dz, y and x once where dw fits the registers of a block
+// (pointwise_joint.cu), dz and y again for every other slice of x up to 256 columns of y, and
+// beyond those in two products. The partial sums are those of whole dw, for the few rows of a test;
+// at a batch of 128 they stay below half of the tensors. What is not stored is measured against
+// what little is left to move.
 inline constexpr Slack kPointwiseSlack{1.25, 0.1, 1.25, 2.1};
-inline constexpr Slack kPointwiseWideSlack{2.4, 0.1, 1.25, 1.6};
-inline constexpr Slack kPointwiseNotStoredSlack{2.4, 0.1, 1.25, 1.6};
-inline constexpr Slack kPointwiseBackwardSlack{2.1, 1, 1.5, 1.5};
-inline constexpr Slack kPointwiseSlicedBackwardSlack{2.1, 1, 1.5, 1.5};
-inline constexpr Slack kPointwiseWideBackwardSlack{3.6, 3, 1.9, 1.5};
+inline constexpr Slack kPointwiseWideSlack{2.7, 0.15, 1.25, 1.6};
+inline constexpr Slack kPointwiseNotStoredSlack{5.2, 0.5, 1.25, 1.6};
+inline constexpr Slack kPointwiseBackwardSlack{1.2, 0.9, 1.2, 1.2};
+inline constexpr Slack kPointwiseSlicedBackwardSlack{2.8, 1.8, 1.6, 1.15};
+inline constexpr Slack kPointwiseWideBackwardSlack{3.6, 1.8, 1.4, 1.15};
+inline constexpr Slack kPointwiseNotStoredBackwardSlack{6, 4.5, 1.25, 1.15};
 void pointwise(CudaContext& context, const PointwiseForward& args);
 void pointwise_backward(CudaContext& context, const PointwiseBackward& args);
 }  // namespace cuda

@@ -75,11 +75,10 @@ __device__ inline void activate_backward(Act act, const float (&z)[N], float (&d
   }
 }
 
-/// v[i] = from[c + i], or `absent` where from is null. Four or eight at once are loaded by sixteen
-/// bytes, to which all such vectors are aligned.
+/// v[i] = from[c + i], or `absent` where from is null: loaded together, c being a multiple of N.
 template <int N>
 __device__ inline void load_channels(const float* from, int c, float absent, float (&v)[N]) {
-  if constexpr (N % 4 == 0) {
+  if constexpr (N > 1) {
     if (from) return load(from + c, v);
   }
 #pragma unroll

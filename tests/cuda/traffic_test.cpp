@@ -100,8 +100,8 @@ TEST(CudaTraffic, PointwiseNotStored) {
   };
   using namespace kernels::cuda;  // NOLINT: the names of a table
   for (const Case& p : {Case{4, 56, 24, 72, kPointwiseBackwardSlack},
-                        {4, 14, 80, 480, kPointwiseWideBackwardSlack},
-                        {16, 7, 160, 960, kPointwiseWideBackwardSlack}}) {
+                        {4, 14, 80, 480, kPointwiseNotStoredBackwardSlack},
+                        {16, 7, 160, 960, kPointwiseNotStoredBackwardSlack}}) {
     const SourceField x(kHalf, p.n, p.hw, p.hw, p.in, 1, Act::none);
     const Field w = Field::random(kHalf, p.out, 1, 1, p.in, 5);
     const Filter filter{w.tensor().data, kHalf, {p.out, p.out}, {p.in, p.in}, 1};
