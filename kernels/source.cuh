@@ -153,20 +153,21 @@ __device__ inline void undefer(const Deferred& a, int image, int width, int c, c
                                float (&d)[N]) {
   if (!a.scale) return;
   const float* spread = a.spread ? a.spread + static_cast<long>(image) * width : nullptr;
+  constexpr int kAtOnce = N < 4 ? N : 4;
 #pragma unroll
-  for (int i = 0; i < N; i += 4) {
-    float scale[4], shift[4], more[4], z[4], v[4];
+  for (int i = 0; i < N; i += kAtOnce) {
+    float scale[kAtOnce], shift[kAtOnce], more[kAtOnce], z[kAtOnce], v[kAtOnce];
     load_channels(a.scale, c + i, 1.0f, scale);
     load_channels(a.shift, c + i, 0.0f, shift);
     load_channels(spread, c + i, 0.0f, more);
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
+    for (int e = 0; e < kAtOnce; ++e) {
       z[e] = scale[e] * y[i + e] + shift[e];
       v[e] = a.weight * d[i + e] + more[e];
     }
     activate_backward(a.act, z, v);
 #pragma unroll
-    for (int e = 0; e < 4; ++e) d[i + e] = v[e];
+    for (int e = 0; e < kAtOnce; ++e) d[i + e] = v[e];
   }
 }
 
