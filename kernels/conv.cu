@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = static_cast<int>(threadIdx.x) - slot * cut.lanes;
   const int channel = (static_cast<int>(blockIdx.x) * cut.lanes + lane) * kPack;
   const int across = (a.y.w + kColumns - 1) / kColumns;
-  Spread<kPack> spread;
+  PivotSums<kPack> spread;
   for (int item = static_cast<int>(blockIdx.y) * cut.slots + slot; item < items && channel < c;
        item += static_cast<int>(gridDim.y) * cut.slots) {
     const int row = item / across, q0 = (item - row * across) * kColumns;

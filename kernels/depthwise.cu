@@ -25,7 +25,7 @@ struct ForwardPatch {
   const DepthwiseForward& a;
   int channel;
   const float* taps;
-  Spread<kChannels> spread;
+  PivotSums<kChannels> spread;
 
   __device__ ForwardPatch(const DepthwiseForward& args, int c0, const float* own_taps)
       : a(args), channel(c0), taps(own_taps) {}

@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kRowThreads)
   float b[kRowPack];
 #pragma unroll
   for (int i = 0; i < kRowPack; ++i) b[i] = bias && channel + i < used ? bias[channel + i] : 0.0f;
-  Spread<kRowPack> spread;
+  PivotSums<kRowPack> spread;
 #pragma unroll 4
   for (long row = span.begin + span.slot; row < span.end; row += rows.cut.slots) {
     float v[kRowPack];

@@ -100,7 +100,7 @@ void add_source_sums(OrderedSums& sums, const SourceGrad& grad, const float* par
 /// for constant data, and free of E[x^2] - E[x]^2's cancellation because the pivot lies among the
 /// data.
 template <int N>
-struct Spread {
+struct PivotSums {
   int count = 0;
   float pivot[N] = {}, sum[N] = {}, squares[N] = {};
 
@@ -153,7 +153,7 @@ __device__ inline void merge(MeanM2& into, const MeanM2& o) {
 /// Leaves a block's moments in partial [4][c]: every slot's spread about the pivot of slot 0, then
 /// sums over the slots. `first`: the block's first channel. All threads must call it.
 template <int N>
-__device__ inline void write_moments(Spread<N>& spread, float* buffer, int lanes, int slots,
+__device__ inline void write_moments(PivotSums<N>& spread, float* buffer, int lanes, int slots,
                                      int first, int c, float* partial) {
   const int slot = static_cast<int>(threadIdx.x) / lanes;
   const int lane = static_cast<int>(threadIdx.x) - slot * lanes;

@@ -116,6 +116,27 @@ TEST_F(ProfileTest, TextHasTheRowsAskedFor) {
   }
 }
 
+TEST_F(ProfileTest, TheLedgerRunsNothingAndAddsUp) {
+  const std::string call = "profile --ledger --batch-size 8 --arch mobilenet_v3_large ";
+  const Json rows = Json::parse(run(call + "--json").out);
+  const Json half = Json::parse(run(call + "--json --precision bf16").out);
+  ASSERT_EQ(rows.size(), half.size());
+  double fused = 0, floor = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    EXPECT_EQ(rows[i]["layer"], half[i]["layer"]);
+    EXPECT_EQ(rows[i]["floor"]["forward"], 2 * half[i]["floor"]["forward"].get<double>());
+    for (const char* pass : {"forward", "backward"}) {
+      fused += half[i]["fused"][pass].get<double>();
+      floor += half[i]["floor"][pass].get<double>();
+    }
+  }
+  const std::string text = run(call + "--precision bf16").out;
+  char total[64];
+  std::snprintf(total, sizeof total, "total; fused is %.2f times the floor", fused / floor);
+  EXPECT_NE(text.find(total), std::string::npos) << text;
+  EXPECT_NE(text.find("bottleneck 16 > 64 > 24, k3/2"), std::string::npos);
+}
+
 TEST_F(ProfileTest, MistakesAreRefusedBeforeAnythingRuns) {
   expect_refusal("profile", 2, {"--arch", "--space"});
   expect_refusal("profile --arch mobilenet_v9", 2, {"mobilenet_v2"});
