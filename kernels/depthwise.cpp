@@ -86,7 +86,7 @@ Forward::Forward(const CpuContext& context, const DepthwiseForward& a)
     : args_(a),
       loops_(depthwise_loops()),
       columns_(std::max(a.left + a.x.y.w, (a.y.w - 1) * a.stride + a.w.k)),
-      plan_(a.y, static_cast<long>(a.w.k) * columns_),
+      plan_(a.y.n, a.y.h, a.y.c, static_cast<long>(a.w.k) * columns_),
       ring_(a.w.k, a.left, columns_, plan_.channels(), loops_.lanes),
       workspace_(context, "depthwise"),
       x_(with_channels(workspace_, a.x)),

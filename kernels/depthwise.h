@@ -7,8 +7,7 @@
 // u is zero outside the image (zero after normalisation and activation, not before them).
 // w is [k][k][c.max] (Filter::in), used up to in.now. Backward is one pass over dz, y and x.
 // Floor: forward x + y elements; backward reads dz, y, x and writes dx. Of an x that is made again
-// the floor has what it is made of instead, at 2*rows*e*c more flops a pass; a backward pass that
-// goes on through the expansion writes rows*e elements in place of dx, at twice as many flops more.
+// the floor has what it is made of instead, at 2*rows*e*c more flops a pass.
 // Sums over rows: chunks that depend on the shape only, added in order.
 #pragma once
 
@@ -35,9 +34,8 @@ struct DepthwiseBackward {
   int top = 0, left = 0;
   float decay = 0;
   SourceGrad dx;
-  Filter dw;                          // data null: not wanted
-  Expansion expansion = {};           // of x, whose y then has a shape and no data
-  ExpansionGrad expansion_grad = {};  // wanted: dx.dz has a shape and no data, its sums are left
+  Filter dw;                 // data null: not wanted
+  Expansion expansion = {};  // of x, whose y then has a shape and no data
 };
 
 /// Of making x again, once; 0 without an expansion.

@@ -6,7 +6,6 @@
 #include <atomic>
 
 #include "kernels/check.h"
-#include "kernels/depthwise_chain.h"
 #include "kernels/depthwise_rows.h"
 #include "kernels/parallel.h"
 
@@ -15,14 +14,10 @@ namespace tunas::kernels {
 Cost cost(const DepthwiseBackward& args) {
   const double products = 2.0 * args.w.k * args.w.k * static_cast<double>(args.dy.dz.size());
   const double dx = bytes_of(args.dx.dz);
-  const Tensor& product = args.expansion_grad.product;
-  const double chained =
-      product ? 4.0 * static_cast<double>(product.size()) * args.expansion.w.out.now : 0;
-  const double outer = product ? 4.0 * args.expansion.w.out.now * args.expansion.w.in.now : 0;
-  Cost cost{products * ((args.dx.dz || product ? 1 : 0) + (args.dw ? 1 : 0)) + chained,
+  Cost cost{products * ((args.dx.dz ? 1 : 0) + (args.dw ? 1 : 0)),
             bytes_of(args.dy.dz) + (args.dy.ca ? bytes_of(args.dy.y) : 0) + bytes_of(args.x.y) +
                 (args.dx.how == Write::accumulate ? dx : 0),
-            dx + bytes_of(product) + outer};
+            dx};
   return cost += kernels::cost(args.expansion);
 }
 
@@ -42,7 +37,7 @@ class Backward {
   RowsAhead ahead(const DepthwiseTile& tile, int n, int h) const;
   void add_dw(CpuContext& context) const;
   void add_slots(float* parts, const float* factor, float* out) const;
-  long scratch() const { return ring_.floats() + x_rows_.floats() + chain_.floats(); }
+  long scratch() const { return ring_.floats() + x_rows_.floats(); }
 
   const DepthwiseBackward& args_;
   const DepthwiseLoops& loops_;
@@ -52,14 +47,13 @@ class Backward {
   Workspace workspace_;
   Source x_;
   DepthwiseRows x_rows_;
-  DepthwiseChain chain_;
   const float* mean_;
   bool streamed_;
   float* weights_;  // packed
   float* dw_;       // [slot][padded][k*k], packed as the weights
   float* sum_dz_;   // [slot][padded]
   float* sum_dz_centred_;
-  float* rings_;  // [thread], each followed by those of x_rows_ and chain_
+  float* rings_;  // [thread], each followed by the buffer of x_rows_
 };
 
 Backward::Backward(const CpuContext& context, const DepthwiseBackward& a)
@@ -67,13 +61,11 @@ Backward::Backward(const CpuContext& context, const DepthwiseBackward& a)
       loops_(depthwise_loops()),
       before_((a.w.k - 1 - a.left) / a.stride),
       columns_(before_ + std::max(a.dy.dz.w, (a.x.y.w - 1 + a.left) / a.stride + 1)),
-      plan_(a.x.y, long{ceil_div(a.w.k, a.stride)} * columns_,
-            a.expansion_grad.product ? Groups::one : Groups::many),
+      plan_(a.x.y.n, a.x.y.h, a.x.y.c, long{ceil_div(a.w.k, a.stride)} * columns_),
       ring_(ceil_div(a.w.k, a.stride), before_, columns_, plan_.channels(), loops_.lanes),
       workspace_(context, "depthwise_backward"),
       x_(with_channels(workspace_, a.x)),
       x_rows_(context, workspace_, a.x.y, a.expansion, plan_),
-      chain_(context, workspace_, a, plan_.slots()),
       mean_(a.dx.mean ? a.dx.mean : filled(workspace_, a.x.y.c, 0)),
       streamed_(a.dx.dz && a.dx.how == Write::overwrite && streams_past_caches(a.dx.dz)),
       weights_(workspace_.take(long{plan_.padded()} * a.w.k * a.w.k)),
@@ -141,9 +133,6 @@ void Backward::tile(const DepthwiseTile& tile, float* rows) const {
   row.mean = mean_ + tile.c0;
   row.sum_dz = sum_dz_ + slot;
   row.sum_dz_centred = sum_dz_centred_ + slot;
-  float* const made = rows + ring_.floats();
-  float* const chained = made + x_rows_.floats();
-  chain_.start(tile.slot);
   std::fill(row.dw, row.dw + long{plan_.channels()} * taps, 0.0f);
   for (int n = tile.n0; n < tile.n1; ++n) {
     int loaded = 0;
@@ -156,16 +145,12 @@ void Backward::tile(const DepthwiseTile& tile, float* rows) const {
       row.rows = std::max(last - first, 0);
       row.first = padded - (last - 1) * stride;
       for (int r = 0; r < row.rows; ++r) row.dy[r] = ring_.at(rows, last - 1 - r);
-      const DepthwiseRows::Row x = x_rows_.at(tile, n, h, made);
+      const DepthwiseRows::Row x = x_rows_.at(tile, n, h, rows + ring_.floats());
       row.x = x.x;
       row.x_stride = x.stride;
-      if (chain_.wanted()) row.dz = chained;
-      if (args_.dx.dz) row.dz = args_.dx.dz.f32() + row_offset(x_.y, n, h) + tile.c0;
+      row.dz = args_.dx.dz ? args_.dx.dz.f32() + row_offset(x_.y, n, h) + tile.c0 : nullptr;
       row.ahead = ahead(tile, n, h);
       loops_.backward[k / 2 - 1][stride - 1](row);
-      if (chain_.wanted()) {
-        chain_.add({tile.slot, (long{n} * x_.y.h + h) * x_.y.w, row.dz, x.u});
-      }
     }
   }
 }
@@ -201,7 +186,6 @@ void Backward::add_slots(float* parts, const float* factor, float* out) const {
 
 void Backward::run(CpuContext& context) const {
   x_rows_.pack(context);
-  chain_.pack();
   parallel(context, plan_.padded() / loops_.lanes,
            [&](long block, int) { pack_weights(args_.w, block, loops_.lanes, weights_); });
   parallel(context, plan_.tiles(), [&](long index, int slot) {
@@ -210,8 +194,7 @@ void Backward::run(CpuContext& context) const {
     if (streamed_) std::atomic_thread_fence(std::memory_order_seq_cst);
   });
   if (args_.dw) add_dw(context);
-  chain_.add_slots(context);
-  if (!(args_.dx.dz || chain_.wanted()) || !args_.dx.mean) return;
+  if (!args_.dx.dz || !args_.dx.mean) return;
   add_slots(sum_dz_, nullptr, args_.dx.sum_dz);
   add_slots(sum_dz_centred_, args_.dx.inv_std, args_.dx.sum_dz_xhat);
 }
@@ -234,7 +217,6 @@ void depthwise_backward(CpuContext& context, const DepthwiseBackward& args) {
   check_depthwise({kernel, args.x, args.w, args.stride, args.top, args.left, args.dy.dz});
   check_rows(kernel, args.x.y, args.expansion);
   check_incoming(kernel, args.dy);
-  check_chain(kernel, args);
   require(!args.dw || (args.dw.in.now == args.w.in.now && args.dw.k == args.w.k), kernel,
           ": dw is not shaped like w");
   if (args.dx.dz) check_same_shape(kernel, "dx", args.dx.dz, args.x.y);

@@ -268,8 +268,6 @@ void run(CudaContext& context, const DepthwiseBackward& args) {
 }  // namespace
 
 void depthwise_backward(CudaContext& context, const DepthwiseBackward& args) {
-  require(!args.expansion_grad.product,
-          "depthwise on CUDA takes no gradient of an expansion; pass memory for dx.dz instead");
   check_input(args.x, args.w, args.expansion);
   check_incoming(args.dy);
   if (library::depthwise_backward(context, args)) return;

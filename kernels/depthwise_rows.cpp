@@ -21,7 +21,7 @@ void DepthwiseRows::pack(CpuContext& context) const {
 }
 
 DepthwiseRows::Row DepthwiseRows::at(const DepthwiseTile& tile, int n, int h, float* buffer) const {
-  if (!expansion_.w) return {x_.f32() + row_offset(x_, n, h) + tile.c0, x_.c, nullptr};
+  if (!expansion_.w) return {x_.f32() + row_offset(x_, n, h) + tile.c0, x_.c};
   return make(tile, (long{n} * x_.h + h) * x_.w, buffer);
 }
 
@@ -38,10 +38,10 @@ DepthwiseRows::Row DepthwiseRows::make(const DepthwiseTile& tile, long begin, fl
   product.lda = k;
   product.b = w_[tile.c0 / groups_.width];
   product.c = buffer;
-  product.ldc = tile.c;
+  product.ldc = groups_.width;
   product.ahead[0] = rows_ahead(from.y, begin + x_.w, x_.w);
   gemm_.multiply(product);
-  return {buffer, product.ldc, product.a};
+  return {buffer, product.ldc};
 }
 
 void check_rows(const char* kernel, const Tensor& x, const Expansion& expansion) {

@@ -15,8 +15,7 @@ class DepthwiseRows {
   /// `w` pixels of the tile's channels, before normalisation.
   struct Row {
     const float* x;
-    long stride;     // floats from pixel to pixel
-    const float* u;  // what it was made of, packed; null where it was not made
+    long stride;  // floats from pixel to pixel
   };
 
   DepthwiseRows(const CpuContext& context, Workspace& workspace, const Tensor& x,

@@ -17,17 +17,16 @@ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 }  // namespace
 
-DepthwisePlan::DepthwisePlan(const Tensor& rows, long columns, Groups groups)
-    : n_(rows.n), height_(rows.h), c_(rows.c) {
-  const int cached = static_cast<int>(std::min<long>(kGroup, kRingFloats / columns / 16 * 16));
-  const int fit = groups == Groups::one ? c_ : std::max(cached, 16);
-  channels_ = ceil_div(ceil_div(c_, ceil_div(c_, fit)), 16) * 16;
-  groups_ = ceil_div(c_, channels_);
-  images_ = std::clamp(n_ * groups_ / kTiles, 1, n_);
-  chunks_ = ceil_div(n_, images_);
-  const int bands = std::clamp(ceil_div(kTiles, groups_ * chunks_), 1, ceil_div(height_, 8));
-  rows_ = ceil_div(height_, bands);
-  bands_ = ceil_div(height_, rows_);
+DepthwisePlan::DepthwisePlan(int n, int height, int c, long columns)
+    : n_(n), height_(height), c_(c) {
+  const int fit = static_cast<int>(std::min<long>(kGroup, kRingFloats / columns / 16 * 16));
+  channels_ = ceil_div(ceil_div(c, ceil_div(c, std::max(fit, 16))), 16) * 16;
+  groups_ = ceil_div(c, channels_);
+  images_ = std::clamp(n * groups_ / kTiles, 1, n);
+  chunks_ = ceil_div(n, images_);
+  const int bands = std::clamp(ceil_div(kTiles, groups_ * chunks_), 1, ceil_div(height, 8));
+  rows_ = ceil_div(height, bands);
+  bands_ = ceil_div(height, rows_);
 }
 
 DepthwiseTile DepthwisePlan::operator[](int tile) const {

@@ -19,14 +19,12 @@ struct DepthwiseTile {
   int row0, row1;  // rows
 };
 
-enum class Groups { one, many };
-
 /// Groups of `channels`, chunks of `images`, bands of `rows` of an [n][height] x c problem. Partial
 /// sums are [slot][padded], all groups side by side.
 class DepthwisePlan {
  public:
-  /// `columns`: of the ring of a tile, all rows together. One group: whatever its ring takes.
-  DepthwisePlan(const Tensor& rows, long columns, Groups groups = Groups::many);
+  /// `columns`: of the ring of a tile, all rows together.
+  DepthwisePlan(int n, int height, int c, long columns);
 
   int groups() const { return groups_; }
   int tiles() const { return groups_ * slots(); }

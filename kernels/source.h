@@ -74,19 +74,6 @@ struct Expansion {
   Filter w;  // data null: there is no expansion
 };
 
-/// What the backward pass behind an expansion can leave without the sums S1 and S2 of its output,
-/// so that the gradient dz of that output is not written either (i: channels of Expansion::x, e: of
-/// the output, whose scale is ca):
-///
-///   product[r,i] = sum_e dz[r,e]*ca[e]*w[e,i];   outer[e,i] = sum_r dz[r,e]*u[r,i]
-///
-/// The rest is a pass over few channels: with K = sum_r u[r]*u[r]^T
-///   du = product + u*(w^T*diag(cb)*w) + cc^T*w;   dw = diag(ca)*outer + diag(cb)*w*K + cc*sum_r u
-struct ExpansionGrad {
-  Tensor product;          // shape of Expansion::x; data null: not wanted
-  float* outer = nullptr;  // [e][i], overwritten
-};
-
 /// Per-channel mean and biased variance over n*h*w of a raw output, from (mean, M2) pairs of tiles
 /// merged in tile order. Null: not wanted.
 struct Moments {

@@ -61,7 +61,7 @@ struct Expanded {
   PointwiseForward pointwise;
   PointwiseBackward pointwise_backward;
   DepthwiseForward forward;
-  DepthwiseBackward backward, chained;
+  DepthwiseBackward backward;
 
   explicit Expanded(const Problem& p)
       : stored(p),
@@ -93,9 +93,6 @@ struct Expanded {
 
     forward.expansion = backward.expansion = {pointwise.x, pointwise.w};
     forward.x.y.data = backward.x.y.data = nullptr;
-    chained = backward;
-    chained.dx.dz.data = nullptr;
-    chained.expansion_grad = {pointwise_backward.dx.dz, dw.get()};
   }
 
  private:
@@ -110,7 +107,6 @@ void add(const Bench& bench) {
   bench.add(" pointwise backward", &Expanded::pointwise_backward, pointwise_backward);
   bench.add(" expanded", &Expanded::forward, depthwise);
   bench.add(" expanded backward", &Expanded::backward, depthwise_backward);
-  bench.add(" chained backward", &Expanded::chained, depthwise_backward);
 }
 
 }  // namespace

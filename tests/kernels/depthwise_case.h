@@ -86,20 +86,10 @@ class DepthwiseCase {
     DepthwiseBackward args{dy.view(),    x.view(), w.view(),  window_.stride, window_.top,
                            window_.left, decay_,   dx.view(), dw.view(),      expansion.view()};
     if (args.expansion.w) args.x.y.data = nullptr;
-    const Guarded product(problem_.chained ? expansion_.x.y.size() : 0);
-    const Guarded outer(problem_.chained ? expansion_.w.size() : 0);
-    if (problem_.chained) {
-      args.dx.dz.data = nullptr;
-      args.expansion_grad = {tensor(product, expansion_.x.shape), outer.data()};
-    }
     kernels::depthwise_backward(stream, args);
     EXPECT_TRUE(dw.beyond_untouched()) << "dw was written beyond the prefix";
     Results results = dx.results();
     results.push_back({"dw", dw.prefix()});
-    if (problem_.chained) {
-      results.erase(results.begin());  // dz, which is not written
-      append(results, {{"product", product.values()}, {"outer", outer.values()}});
-    }
     return results;
   }
 
@@ -111,23 +101,7 @@ class DepthwiseCase {
         reference::source_grad(source_, linear.du, grad_.mean, grad_.inv_std);
     Results results = grad_.expected(dx);
     results.push_back({"dw", linear.dw});
-    if (problem_.chained) {
-      results.erase(results.begin());
-      append(results, chained_reference(dx.dz));
-    }
     return results;
-  }
-
-  /// The two parts of an expansion's gradient, from the gradient dz of what it makes.
-  Results chained_reference(const Values& dz) const {
-    const Values u = reference::read(expansion_.x), &w = expansion_.w;
-    Values scaled = dz;
-    for (std::size_t i = 0; !source_.scale.empty() && i < dz.size(); ++i) {
-      scaled[i] *= source_.scale[i % c_.now];
-    }
-    const int e = expansion_.x.shape.c;
-    return {{"product", reference::pointwise_backward(scaled, u, w, e, c_.now).du},
-            {"outer", reference::pointwise_backward(dz, u, w, e, c_.now).dw}};
   }
 
  private:

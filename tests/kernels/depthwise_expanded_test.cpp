@@ -49,29 +49,9 @@ INSTANTIATE_TEST_SUITE_P(
         "depthwise n=2 hw=15 e=80/112 c=88 k=5 norm act=sigmoid spread",
     })));
 
-// A backward pass that goes on through the expansion.
-class DepthwiseChained : public ::testing::TestWithParam<Problem> {};
-
-TEST_P(DepthwiseChained, MatchesTheReference) { check_real<DepthwiseCase>(GetParam()); }
-TEST_P(DepthwiseChained, DoesNotDependOnThreads) { check_threads<DepthwiseCase>(GetParam()); }
-TUNAS_TEST_LIBRARY(DepthwiseChained, LibraryMatchesTheReference, check_real<DepthwiseCase>);
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, DepthwiseChained,
-    ::testing::ValuesIn(problems({
-        "depthwise n=1 hw=7 e=8 c=8 k=3 chained",
-        "depthwise n=2 hw=16 e=16/24 c=64/96 k=3 s=2 norm act=relu chained",
-        "depthwise n=3 h=9 w=13 e=24/32 c=72/80 k=5 norm act=relu6 deferred chained",
-        "depthwise n=2 hw=14 e=40 c=240/512 k=5 s=2 pad=symmetric norm act=hard_swish chained",
-        "depthwise n=40 hw=7 e=8/16 c=264/320 k=3 norm act=hard_swish spread chained",
-        "depthwise n=2 hw=56 e=24 c=144 k=7 norm act=relu6 chained",
-    })));
-
 TEST(Depthwise, IsExactOnIntegersWithAnExpansionAndWhatIsDeferred) {
-  for (const char* chained : {"", " chained"}) {
-    const std::string rest = "n=1 e=8/16 c=8/24 norm act=relu deferred spread";
-    for (const Problem& problem : every_geometry((rest + chained).c_str())) {
-      check_exact<DepthwiseCase>(problem);
-    }
+  for (const Problem& problem : every_geometry("n=1 e=8/16 c=8/24 norm act=relu deferred spread")) {
+    check_exact<DepthwiseCase>(problem);
   }
 }
 
@@ -126,39 +106,6 @@ TEST(Depthwise, RefusesWhatNoRowsComeFrom) {
   EXPECT_THROW(run(absent, narrow), Error);
   EXPECT_THROW(run(absent, fewer), Error);
   EXPECT_THROW(run(absent, gated), Error);
-}
-
-TEST(Depthwise, RefusesAnExpansionsGradientWithoutItsPlace) {
-  Generator random;
-  const Problem problem = Problem::parse("depthwise n=2 hw=7 e=8 c=16 k=3 norm act=relu");
-  const reference::Expansion values = draw_expansion(random, problem);
-  const ExpansionMemory expansion(values, problem);
-  const Guarded dy(Values(2 * 49 * 16, 1.0)), w(Values(9 * 16, 1.0));
-  const Guarded product(2 * 49 * 8), outer(16 * 8);
-  const Tensor out{dy.data(), DType::f32, 2, 7, 7, 16};
-  const Filter filter{w.data(), DType::f32, {1, 1}, {16, 16}, 3};
-  DepthwiseBackward args;
-  args.dy.dz = args.x.y = out;
-  args.x.y.data = nullptr;
-  args.w = args.dw = filter;
-  args.top = args.left = 1;
-  args.expansion = expansion.view();
-  args.expansion_grad = {{product.data(), DType::f32, 2, 7, 7, 8}, outer.data()};
-  Cpu cpu;
-  const auto refuses = [&](auto change) {
-    DepthwiseBackward changed = args;
-    change(changed);
-    EXPECT_THROW(kernels::depthwise_backward(cpu.stream(), changed), Error);
-  };
-  EXPECT_NO_THROW(kernels::depthwise_backward(cpu.stream(), args));
-  refuses([](DepthwiseBackward& a) { a.expansion_grad.outer = nullptr; });
-  refuses([](DepthwiseBackward& a) { a.expansion_grad.product.c = 16; });
-  refuses([](DepthwiseBackward& a) { a.dx.how = Write::accumulate; });
-  refuses([](DepthwiseBackward& a) { a.dx.dz = a.dy.dz; });
-  refuses([](DepthwiseBackward& a) {
-    a.expansion = {};
-    a.x.y = a.dy.dz;
-  });
 }
 
 TEST(Depthwise, RefusesAGradientOfNothing) {

@@ -32,7 +32,6 @@ struct Problem {
   // gradient of the activated value, `spread` one for each image, which alone comes without dz.
   bool deferred = false, spread = false;
   bool slopes = false;    // a gated input's reader leaves the slope sums of each image
-  bool chained = false;   // backward goes on through the expansion (ExpansionGrad)
   bool in_place = false;  // the output is written over the input where the contract allows it
 
   /// Throws Error(usage) naming the problem and the word that cannot be read.
