@@ -8,13 +8,15 @@
 namespace tunas::engine {
 namespace {
 
-/// Whether the gradient of the sum itself can be that of the term: nothing else is there yet, and
-/// either it is the same or the term's convolution makes what it needs of it.
+/// Whether the gradient of the sum is that of the term as it stands.
+bool same(const Term& term) { return term.weight == 1 && term.x.act == Act::none; }
+
+/// Whether it can be shared with the term: nothing else is there yet, and either it is the same or
+/// the term's convolution makes what it needs of it.
 bool shares(const Tape& tape, const Term& term) {
   const Raw& x = term.x;
   if (tape.has_grad(x.y)) return false;
-  const bool same = term.weight == 1 && x.act == Act::none;
-  return x.norm ? x.takes_deferred && (same || tape.readers(x.y) == 1) : same;
+  return x.norm ? x.takes_deferred && (same(term) || tape.readers(x.y) == 1) : same(term);
 }
 
 void add_sums(kernels::MixSums& sums, const Tape& tape, const Term& term,
@@ -32,8 +34,7 @@ void backward(Tape& tape, Var out, std::span<const Term> terms) {
     if (shares(tape, term)) {
       if (term.x.norm) {
         add_sums(sums, tape, term, source(tape, term.x));
-        const bool same = term.weight == 1 && term.x.act == Act::none;
-        if (!same) tape.defer(term.x.y, {term.weight, term.x.act});
+        if (!same(term)) tape.defer(term.x.y, {term.weight, term.x.act});
       }
       tape.share_grad(term.x.y, out);
       continue;
