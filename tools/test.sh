@@ -12,7 +12,7 @@ install_packages
 
 sanitized=(-DTUNAS_SANITIZE=ON -DTUNAS_BENCH=OFF -DCMAKE_BUILD_TYPE=Debug
   -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1")
-suites=(kernels_tests engine_tests search_tests data_tests tools_tests)
+suites=(tools_tests search_tests engine_tests data_tests kernels_tests)
 build build tunas "${suites[@]}"
 build build-asan tunas "${suites[@]}" -- -DTUNAS_CUDA=OFF "${sanitized[@]}"
 build build-emulated cuda_tests -- -DTUNAS_CUDA=EMULATED -DTUNAS_BENCH=OFF
@@ -23,12 +23,17 @@ passed=0 failed=0 skipped=0
 # count PATTERN LOG: lines of GoogleTest's output.
 count() { grep -cE "$1" "$2" || true; }
 
-# run FOLDER SUITE: leaves FOLDER/SUITE.log, its status and the seconds it took.
+# run FOLDER SUITE: leaves FOLDER/SUITE.log, its status and the seconds it took. What it writes lies in
+# a folder of its own: the suite of another build may run beside it.
 run() {
-  local status=0 started=$SECONDS
-  "$1/$2" --gtest_color=no >"$1/$2.log" 2>&1 || status=$?
+  local status=0 started=$SECONDS own
+  own=$(mktemp -d)
+  TMPDIR=$own TEST_TMPDIR=$own/ "$1/$2" --gtest_color=no >"$1/$2.log" 2>&1 || status=$?
+  rm -rf "$own"
   echo "$status $((SECONDS - started))" >"$1/$2.status"
+  echo "$1/$2 ended after $((SECONDS - started)) s"
 }
+export -f run
 
 # tally FOLDER SUITE: adds up what run() left.
 tally() {
@@ -54,18 +59,13 @@ tally() {
   passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
 }
 
-for folder in build build-asan; do
-  for suite in "${suites[@]}"; do
-    run "$folder" "$suite"
-    tally "$folder" "$suite"
-  done
+# Many tests leave a core idle: as many suites at a time as there are cores, the long ones first.
+runs=("build-emulated cuda_tests" "build-emulated-asan cuda_tests")
+for folder in build-asan build; do
+  for suite in "${suites[@]}"; do runs+=("$folder $suite"); done
 done
-# Each on one core, so side by side.
-run build-emulated cuda_tests &
-run build-emulated-asan cuda_tests &
-wait
-tally build-emulated cuda_tests
-tally build-emulated-asan cuda_tests
+printf '%s\n' "${runs[@]}" | xargs -P "$(nproc)" -L1 bash -c 'run "$0" "$1"'
+for suite in "${runs[@]}"; do tally "${suite% *}" "${suite#* }"; done
 
 if ! grep -q '^TUNAS_NVCC:.*-NOTFOUND$' build/CMakeCache.txt; then
   if nvidia-smi -L >/dev/null 2>&1; then
