@@ -77,18 +77,26 @@ Tensor Tape::gradient_floats(int n, int h, int w, int c) {
 Tape::Slot Tape::grad_slot(Var v) {
   Node& node = nodes_[static_cast<std::size_t>(v.id)];
   if (node.gradient == Gradient::none) return {};
-  const Shared* others = shared(node.grad);
-  if (node.grad && !others) return {node.grad, Write::accumulate};
-  Tensor grad = node.value;
-  grad.type = node.grad_type;
-  grad.data = arena_->alloc(grad.bytes());
-  if (others) {
-    kernels::MixForward copy{1, {1}, {{node.grad}}, grad};
-    kernels::mix(stream_, copy);
-    disown(node.grad);
+  if (!node.grad) {
+    node.grad = node.value;
+    node.grad.type = node.grad_type;
+    node.grad.data = arena_->alloc(node.grad.bytes());
+    return {node.grad, Write::overwrite};
   }
-  node.grad = grad;
-  return {grad, others ? Write::accumulate : Write::overwrite};
+  if (!shared(node.grad)) return {node.grad, Write::accumulate};
+  const Tensor theirs = node.grad, own = replace_grad(v);
+  kernels::mix(stream_, {1, {1}, {{theirs}}, own});
+  return {own, Write::accumulate};
+}
+
+Tensor Tape::replace_grad(Var v) {
+  Node& node = nodes_[static_cast<std::size_t>(v.id)];
+  node.deferral.reset();
+  if (!shared(node.grad)) return node.grad;
+  Tensor own = node.grad;
+  own.data = arena_->alloc(own.bytes());
+  disown(node.grad);
+  return node.grad = own;
 }
 
 void Tape::share_grad(Var to, Var from) {

@@ -70,16 +70,23 @@ class Tape {
   /// somebody adds to it while the other is still to be read.
   void share_grad(Var to, Var from);
 
+  /// Memory for a gradient that is made of the one that v has, and is nobody else's: the same, or
+  /// where others share that, which then is theirs alone, new memory. Nothing is deferred any more.
+  Tensor replace_grad(Var v);
+
   /// Counts who reads v in forward; in backward the same readers come again.
   void read(Var v) { nodes_[static_cast<std::size_t>(v.id)].readers += forward_; }
   int readers(Var v) const { return nodes_[static_cast<std::size_t>(v.id)].readers; }
 
-  /// What a reader leaves of a gradient for the convolution that made v to finish on load
-  /// (kernels::Deferred). `spread` belongs to v from then on.
+  /// What a reader leaves of a gradient for others to finish: for the convolution that made v, on
+  /// load (kernels::Deferred), or for the next reader of v to add to (kernels::Addend), which then
+  /// takes the sums of both. `spread` belongs to v from then on.
   struct Deferral {
+    enum class To : unsigned char { convolution, next_reader };
     float weight = 1;
     Act act = Act::none;
     Tensor spread = {};  // [n][1][1][c] floats; empty: none
+    To to = To::convolution;
   };
   const Deferral& defer(Var v, const Deferral& left);
   const Deferral* deferral(Var v) const {  // null: none

@@ -19,6 +19,7 @@ constexpr long ceil_div(long a, long b) { return (a + b - 1) / b; }
 void check(const ActGrad& args) {
   const Tensor& y = args.x.y;
   check_same_shape(args.kernel, "dx", args.dx.dz, y);
+  refuse_addend(args.kernel, args.dx);
   if (args.da) check_same_shape(args.kernel, "the gradient", args.da, y);
   if (args.constant) check_shape(args.kernel, "dy", args.constant, y.n, 1, 1, y.c);
   require(y.c % 8 == 0, args.kernel, ": width ", y.c, " is not a multiple of 8");

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "kernels/error.h"
-#include "kernels/tensor.h"
+#include "kernels/source.h"
 
 namespace tunas::kernels {
 
@@ -35,6 +35,23 @@ inline void check_shape(const char* kernel, const char* name, const Tensor& t, i
 inline void check_same_shape(const char* kernel, const char* name, const Tensor& t,
                              const Tensor& like) {
   check_shape(kernel, name, t, like.n, like.h, like.w, like.c);
+}
+
+/// Throws Error(usage) unless there is no addend or dx can take it.
+inline void check_addend(const char* kernel, const SourceGrad& dx) {
+  const Tensor &da = dx.addend.da, &dz = dx.dz;
+  if (!da) return;
+  require(dz && dx.how == Write::overwrite, kernel,
+          ": an addend stands in for what dz would hold; pass a dz to overwrite");
+  if (da.type != dz.type || shape_of(da) != shape_of(dz)) {
+    fail(Exit::usage, kernel, ": the addend is ", shape_of(da), "; it must be ", shape_of(dz),
+         " and of the type of dz");
+  }
+}
+
+/// Throws Error(usage) if there is an addend: of a kernel that cannot take one.
+inline void refuse_addend(const char* kernel, const SourceGrad& dx) {
+  require(!dx.addend.da, kernel, ": takes no addend; write it out with mix_backward first");
 }
 
 }  // namespace tunas::kernels

@@ -6,9 +6,9 @@
 //
 // u is zero outside the image (zero after normalisation and activation, not before them).
 // w is [k][k][c.max] (Filter::in), used up to in.now. Backward is one pass over dz, y and x.
-// Floor: forward x + y elements; backward reads dz, y, x and writes dx. Of an x that is made again
-// the floor has what it is made of instead, at 2*rows*e*c more flops a pass.
-// Sums over rows: chunks that depend on the shape only, added in order.
+// Floor: forward x + y elements; backward reads dz, y, x, the addend of dx where there is one, and
+// writes dx. Of an x that is made again the floor has what it is made of instead, at 2*rows*e*c
+// more flops a pass. Sums over rows: chunks that depend on the shape only, added in order.
 #pragma once
 
 #include "kernels/dispatch.h"

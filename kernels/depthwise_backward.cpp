@@ -16,7 +16,7 @@ Cost cost(const DepthwiseBackward& args) {
   const double dx = bytes_of(args.dx.dz);
   Cost cost{products * ((args.dx.dz ? 1 : 0) + (args.dw ? 1 : 0)),
             bytes_of(args.dy.dz) + (args.dy.ca ? bytes_of(args.dy.y) : 0) + bytes_of(args.x.y) +
-                (args.dx.how == Write::accumulate ? dx : 0),
+                (args.dx.how == Write::accumulate ? dx : 0) + bytes_of(args.dx.addend.da),
             dx};
   return cost += kernels::cost(args.expansion);
 }
@@ -106,7 +106,9 @@ RowsAhead Backward::ahead(const DepthwiseTile& tile, int n, int h) const {
   const long at = row_offset(x_.y, n, h + 1) + tile.c0;
   RowsAhead ahead;
   if (x_.y) ahead.add(x_.y.f32() + at);
-  if (args_.dx.dz && !streamed_) ahead.add(args_.dx.dz.f32() + at);
+  const Tensor &dz = args_.dx.dz, &addend = args_.dx.addend.da;
+  if (addend) ahead.add(addend.f32() + at);
+  if (dz && dz.data != addend.data && !streamed_) ahead.add(dz.f32() + at);
   const int next = h + 1 + args_.top;
   if (next % (args_.stride * args_.stride) == 0) {
     const long row = row_offset(dy.dz, n, next / args_.stride) + tile.c0;
@@ -130,6 +132,7 @@ void Backward::tile(const DepthwiseTile& tile, float* rows) const {
   row.act = x_.act;
   row.how = args_.dx.how;
   row.streamed = streamed_;
+  row.weight = args_.dx.addend.weight;
   row.mean = mean_ + tile.c0;
   row.sum_dz = sum_dz_ + slot;
   row.sum_dz_centred = sum_dz_centred_ + slot;
@@ -148,7 +151,9 @@ void Backward::tile(const DepthwiseTile& tile, float* rows) const {
       const DepthwiseRows::Row x = x_rows_.at(tile, n, h, rows + ring_.floats());
       row.x = x.x;
       row.x_stride = x.stride;
-      row.dz = args_.dx.dz ? args_.dx.dz.f32() + row_offset(x_.y, n, h) + tile.c0 : nullptr;
+      const long at = row_offset(x_.y, n, h) + tile.c0;
+      row.dz = args_.dx.dz ? args_.dx.dz.f32() + at : nullptr;
+      row.addend = args_.dx.addend.da ? args_.dx.addend.da.f32() + at : nullptr;
       row.ahead = ahead(tile, n, h);
       loops_.backward[k / 2 - 1][stride - 1](row);
     }
@@ -220,6 +225,7 @@ void depthwise_backward(CpuContext& context, const DepthwiseBackward& args) {
   require(!args.dw || (args.dw.in.now == args.w.in.now && args.dw.k == args.w.k), kernel,
           ": dw is not shaped like w");
   if (args.dx.dz) check_same_shape(kernel, "dx", args.dx.dz, args.x.y);
+  check_addend(kernel, args.dx);
   Backward(context, args).run(context);
 }
 

@@ -102,6 +102,11 @@ struct BackwardPatch {
   /// Turns du of one row of x into dz, adds to its sums and writes it.
   __device__ void finish_row(long at, unsigned columns, const Word (&raw)[kPixels],
                              float (&d)[kPixels * kChannels]) {
+    if (a.dx.addend.da.data) {
+      each_column(columns, [&](int p) {
+        add_left<T, kChannels>(a.dx.addend, at + p * a.x.y.c, d + p * kChannels);
+      });
+    }
     float v[kPixels * kChannels];
     reader.normalise_row(raw, v);
     activate_backward(reader.act, v, d);
@@ -270,6 +275,7 @@ void run(CudaContext& context, const DepthwiseBackward& args) {
 void depthwise_backward(CudaContext& context, const DepthwiseBackward& args) {
   check_input(args.x, args.w, args.expansion);
   check_incoming(args.dy);
+  check_addend("depthwise_backward", args.dx);
   if (library::depthwise_backward(context, args)) return;
   with_type(args.x.y.type, [&](auto t) {
     with_window(args.w.k, args.stride, [&](auto k, auto s) {

@@ -1,6 +1,7 @@
 // What the depthwise kernels on CUDA refuse: arguments that contradict one another.
 #pragma once
 
+#include "kernels/check.h"
 #include "kernels/depthwise.h"
 #include "kernels/error.h"
 

@@ -170,6 +170,7 @@ bool backward(const CudaContext& context, const DepthwiseBackward& args) {
   const Layer layer{args.x.y, args.dy.dz, args.w, args.stride, args.top, args.left};
   const LibrarySpace space(context);
   if (!layer.fits() || args.x.gate || args.expansion.w || args.dy.deferred.scale) return false;
+  if (args.dx.addend.da) return false;
   if (space.chunk_bytes <= layer.filter_bytes()) return false;
   if (args.dx.dz && (args.dx.dz.type != args.x.y.type || !aligned_data(args.dx.dz.data))) {
     return false;

@@ -323,6 +323,11 @@ void backward_row(const BackwardRow& row) {
         backward_tile<K, S, S - 1>(row, column, weights, grads, u, du);
       }
       if (row.dz == nullptr) return;
+      if (row.addend) {
+        load_tile(row.addend + q * stride + i, stride, in, u);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) du[t] += row.weight * u[t];
+      }
       load_tile(x, row.x_stride, in, u);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {

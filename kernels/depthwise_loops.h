@@ -23,7 +23,7 @@ struct RowShape {
 
 /// Rows that are wanted soon, of the shape of the row at hand: fetched in step with its arithmetic.
 struct RowsAhead {
-  static constexpr int kMax = 4;
+  static constexpr int kMax = 5;
   const float* at[kMax] = {};
   int count = 0;
 
@@ -79,7 +79,8 @@ struct ForwardRow {
 
 /// One input row x: dw += dy*u and du from the rows of dy that read it; dy[r] meets filter row
 /// first + r*stride. Then, unless dz is null,
-///   dz (+)= du*act'(z), sum_dz += dz, sum_dz_centred += dz*(x - mean)       z = scale*x + shift
+///   dz (+)= (du + weight*addend)*act'(z), sum_dz += dz, sum_dz_centred += dz*(x - mean)
+///                                                                          z = scale*x + shift
 struct BackwardRow {
   RowShape shape;
   int left = 0;
@@ -96,7 +97,9 @@ struct BackwardRow {
   Act act = Act::none;
   Write how = Write::overwrite;
   float* dz = nullptr;
-  bool streamed = false;  // as in ForwardRow
+  bool streamed = false;          // as in ForwardRow
+  const float* addend = nullptr;  // null: 0; may be dz
+  float weight = 1;
   const float* mean = nullptr;
   float* sum_dz = nullptr;
   float* sum_dz_centred = nullptr;

@@ -102,6 +102,7 @@ void dropout_backward(CpuContext& context, const DropoutBackward& args) {
   check("dropout_backward", args.x, args.rate);
   check_same_shape("dropout_backward", "dout", args.dout, args.x.y);
   check_same_shape("dropout_backward", "dz", dx.dz, args.x.y);
+  refuse_addend("dropout_backward", dx);
   parallel(context, (channels + kGroup - 1) / kGroup, [&](long group, int) {
     const int begin = static_cast<int>(group) * kGroup;
     const int end = std::min(begin + kGroup, channels);

@@ -5,7 +5,8 @@
 //   backward of one term: dz = weight*dout*act'(z), with the sums of source.h
 //
 // A term whose convolution can take a deferred gradient (source.h) needs no dz of its own, only its
-// sums, which mix_sums leaves for all terms in one pass over dout and their y.
+// sums, which mix_sums leaves for all terms in one pass over dout and their y. One that a later
+// reader's kernel takes as its addend needs neither.
 //
 // Floor: every term and out once; backward reads dout and y (y only if act or sums need it),
 // writes dz; the sums read dout and every y once.

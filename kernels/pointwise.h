@@ -20,7 +20,7 @@
 // Its source is ungated and of 256 channels at most; there is no bias and nothing deferred.
 //
 // Floor: forward rows*(in + out) elements; backward reads dz, y, x and writes dx: 2*(in + out).
-// Without y: in and 2*in + out.
+// Without y: in and 2*in + out. An addend of dx is read, too.
 // Sums over rows: chunks of rows that depend on the shape only, added in order.
 #pragma once
 

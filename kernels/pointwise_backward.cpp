@@ -27,7 +27,9 @@ Cost cost(const PointwiseBackward& args) {
   const double old_dx = args.dx.how == Write::accumulate ? dx : 0;
   const double flops =
       cpu::UnstoredOutput::is_meant(args.dy) ? 2 * (w + in * in) * rows + 2 * w * in : 2 * w * rows;
-  return {flops * products, bytes_of(args.dy.dz) + y + bytes_of(args.x.y) + old_dx + 4 * w + dw,
+  return {flops * products,
+          bytes_of(args.dy.dz) + y + bytes_of(args.x.y) + old_dx + bytes_of(args.dx.addend.da) +
+              4 * w + dw,
           dx + dw};
 }
 
@@ -230,6 +232,8 @@ void Backward::store_grad(const Task& task, const Strips::Strip& strip) const {
   store.y = x.y.f32() + at;
   store.dz = dx.dz.f32() + at;
   store.ld = k_;
+  if (dx.addend.da) store.addend = dx.addend.da.f32() + at;
+  store.weight = dx.addend.weight;
   store.scale = x.scale ? x.scale + begin : nullptr;
   store.shift = x.shift ? x.shift + begin : nullptr;
   store.act = x.act;
@@ -330,8 +334,10 @@ void check(const PointwiseBackward& args) {
     require(args.dw.type == DType::f32 && args.dw.out == args.w.out && args.dw.in == args.w.in,
             kernel, ": dw must have the widths and the type of w");
   }
+  check_addend(kernel, dx);
   if (!dx.dz) return;
   check_same_shape(kernel, "dx.dz", dx.dz, x);
+  if (args.x.gate) refuse_addend(kernel, dx);
   if (args.x.gate) {
     require(dx.dgate && !dx.sum_dz && !dx.sum_dz_xhat, kernel,
             ": a gated x needs dgate, and its sums over the batch are not known yet");

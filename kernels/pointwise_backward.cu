@@ -13,6 +13,7 @@
 //   A^T*u = [dz^T*u ; K ; sum u]                         of which a small kernel makes dw
 #include "kernels/pointwise_backward.cuh"
 
+#include "kernels/check.h"
 #include "kernels/library.h"
 #include "kernels/rows.cuh"
 
@@ -320,6 +321,8 @@ void check(const PointwiseBackward& args) {
   const DType type = dy.dz.type;
   require(type == args.x.y.type && args.w.type == type,
           "pointwise backward on CUDA takes gradient, source and weights of one type");
+  check_addend("pointwise_backward", args.dx);
+  if (args.x.gate) refuse_addend("pointwise_backward", args.dx);
   require(!args.x.gate || args.dx.how == Write::overwrite,
           "the gradient of a gated source is overwritten, never accumulated");
   require(!args.dx.slope_sums || (args.x.gate && args.dx.mean),

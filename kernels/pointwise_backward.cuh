@@ -1,7 +1,7 @@
 // What the kernels of pointwise backward share: how rows are cut into chunks and tiles, and the
 // epilogue of dgrad, which turns a finished tile of du into the gradient of the source (source.h).
 //
-//   ungated   dz = du*act'(z); S1, S2 of a block's rows
+//   ungated   dz = (du + addend)*act'(z); S1, S2 of a block's rows
 //   gated     da = du*gate; of every image dgate and, where they are wanted, the two slope sums
 //
 // Chunks of a gated source do not cross images. A block takes chunks in turn and leaves the sums of
@@ -93,6 +93,7 @@ struct GradEpilogue {
       if (x.gate) {
         put_gated(at, reader, factor, y, du);
       } else {
+        add_left<T, kGradPack>(dx.addend, at, du);
         writer.put(at, reader, y, du);
       }
     }

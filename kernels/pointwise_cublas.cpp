@@ -64,7 +64,7 @@ bool dgrad(const CudaContext& context, const PointwiseBackward& args) {
   const Tensor& dz = args.dy.dz;
   const Tensor& dx = args.dx.dz;
   const bool in_place = args.dx.how == Write::overwrite;  // else du needs memory of its own
-  if (args.x.gate || args.dy.deferred.scale) return false;
+  if (args.x.gate || args.dy.deferred.scale || args.dx.addend.da) return false;
   const LibrarySpace space(context);
   const std::size_t dy_bytes = aligned(image_bytes(dz, !plain(args.dy)));
   const ImageChunks chunks(dz.n, dy_bytes + aligned(image_bytes(dx, !in_place)), space.chunk_bytes);

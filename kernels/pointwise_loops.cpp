@@ -133,6 +133,7 @@ void store_grad_as(const StoreGrad& args) {
       for (int j = 0; j < n; ++j) {
         const long p = row + j * kLanes;
         Vec dz = load(du + j * kLanes, part);
+        if (args.addend) dz += args.weight * load(args.addend + p, part);
         Vec y = {};
         if constexpr (A != Act::none || Sums) y = load(args.y + p, part);
         if constexpr (A != Act::none) dz *= derivative<A>(scale.v[j] * y + shift.v[j]);

@@ -45,13 +45,15 @@ struct FinishMoments {
   const float* square = nullptr;
 };
 
-/// dz (+)= du * act'(z), with sum_dz += dz and sum_dz_y += dz*(y - mean).
+/// dz (+)= (du + weight*addend) * act'(z), with sum_dz += dz and sum_dz_y += dz*(y - mean).
 struct StoreGrad {
   int rows = 0, c = 0;
   const float* du = nullptr;  // [rows][c]
   const float* y = nullptr;   // read where there is a gate, an activation or a sum
   float* dz = nullptr;
-  long ld = 0;  // of y and dz
+  long ld = 0;                    // of y, dz and addend
+  const float* addend = nullptr;  // null: 0; may be dz
+  float weight = 1;
   const float* scale = nullptr;
   const float* shift = nullptr;
   Act act = Act::none;

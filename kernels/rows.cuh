@@ -3,6 +3,7 @@
 // a loaded value into da, writes dz and leaves the two sums of source.h.
 #pragma once
 
+#include "kernels/check.h"
 #include "kernels/reduce.cuh"
 
 namespace tunas::kernels {
@@ -104,6 +105,7 @@ template <class T, class Body>
 void write_grad(const CudaContext& context, const char* name, const Body& body, const T* from,
                 const Source& x, const SourceGrad& dx, const RowCut& rows) {
   if (!dx.dz) return;
+  refuse_addend(name, dx);
   float* partial =
       dx.mean ? scratch(context, static_cast<std::size_t>(rows.chunks()) * 2 * rows.c) : nullptr;
   const bool reads_y = x.act != Act::none || partial;

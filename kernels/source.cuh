@@ -171,6 +171,16 @@ __device__ inline void undefer(const Deferred& a, int image, int width, int c, c
   }
 }
 
+/// d <- d + weight*da of N channels at `at`: what another reader left to this one.
+template <class T, int N>
+__device__ inline void add_left(const Addend& left, long at, float* d) {
+  if (!left.da.data) return;
+  float da[N];
+  load(static_cast<const T*>(left.da.data) + at, da);
+#pragma unroll
+  for (int i = 0; i < N; ++i) d[i] += left.weight * da[i];
+}
+
 /// Receives da (or du) of one pixel after another: writes dz = da*act'(z), keeps S1 and S2/inv_std.
 template <class T, int N>
 struct GradWriter {

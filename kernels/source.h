@@ -25,6 +25,18 @@ struct Source {
   const float* gate = nullptr;  // [n][c]; null: u = a
 };
 
+/// A gradient of the same value that another reader, a sum, left to this one: with da the gradient
+/// of the sum,
+///
+///   dz = (du + weight*da) * act'(z),  S1 and S2 of that
+///
+/// This costs one reading of da, which may lie where dz is written. What it saves is a pass that
+/// reads da and y and writes dz for this reader to read again.
+struct Addend {
+  Tensor da;  // shape and type of dz; data null: there is none
+  float weight = 1;
+};
+
 struct SourceGrad {
   Tensor dz;  // shape of y; data null: no gradient is wanted (then nothing here is touched)
   Write how = Write::overwrite;    // of dz, sum_dz and sum_dz_xhat
@@ -39,6 +51,8 @@ struct SourceGrad {
   float* dgate = nullptr;
   /// [2][n][c]: sums over pixels of da*act'(z) and of da*act'(z)*(y - mean), overwritten.
   float* slope_sums = nullptr;
+  /// Ungated sources only, and dz is overwritten then. Kernels that cannot take it refuse it.
+  Addend addend = {};
 };
 
 /// The part of a gradient that its reader left to the convolution: what lies in Incoming::dz is the

@@ -34,7 +34,7 @@ Raw depthwise(Tape& tape, const Raw& x, const Depthwise& op) {
     back.top = top;
     back.left = left;
     back.decay = op.decay;
-    back.dx = source_grad(t, x);
+    back.dx = source_grad(t, x, TakesAddend::yes);
     back.dw = t.params().grad_view(op.w, 1, back.x.y.c);
     kernels::depthwise_backward(t.stream(), back);
   });

@@ -11,12 +11,14 @@ namespace {
 /// Whether the gradient of the sum is that of the term as it stands.
 bool same(const Term& term) { return term.weight == 1 && term.x.act == Act::none; }
 
+bool has_other_readers(const Tape& tape, const Raw& x) { return tape.readers(x.y) > 1; }
+
 /// Whether it can be shared with the term: nothing else is there yet, and either it is the same or
-/// the term's convolution makes what it needs of it.
+/// the term's next reader or its convolution makes what it needs of it.
 bool shares(const Tape& tape, const Term& term) {
   const Raw& x = term.x;
   if (tape.has_grad(x.y)) return false;
-  return x.norm ? x.takes_deferred && (same(term) || tape.readers(x.y) == 1) : same(term);
+  return x.norm ? x.takes_deferred || has_other_readers(tape, x) : same(term);
 }
 
 void add_sums(kernels::MixSums& sums, const Tape& tape, const Term& term,
@@ -26,16 +28,25 @@ void add_sums(kernels::MixSums& sums, const Tape& tape, const Term& term,
                              to.inv_std,  to.sum_dz, to.sum_dz_xhat};
 }
 
+/// Of a normalised term that shares: what its sums are taken of, and by whom. The next reader,
+/// which has a gradient to add, takes them on its way.
+void leave(Tape& tape, const Term& term, kernels::MixSums& sums) {
+  const Raw& x = term.x;
+  if (has_other_readers(tape, x)) {
+    tape.defer(x.y, {term.weight, x.act, {}, Tape::Deferral::To::next_reader});
+    return;
+  }
+  add_sums(sums, tape, term, source(tape, x));
+  if (!same(term)) tape.defer(x.y, {term.weight, x.act});
+}
+
 void backward(Tape& tape, Var out, std::span<const Term> terms) {
   if (!tape.grad(out)) return;
   kernels::MixSums sums;
   sums.dout = tape.grad(out);
   for (const Term& term : terms) {
     if (shares(tape, term)) {
-      if (term.x.norm) {
-        add_sums(sums, tape, term, source(tape, term.x));
-        if (!same(term)) tape.defer(term.x.y, {term.weight, term.x.act});
-      }
+      if (term.x.norm) leave(tape, term, sums);
       tape.share_grad(term.x.y, out);
       continue;
     }

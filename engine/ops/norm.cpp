@@ -3,6 +3,7 @@
 #include "kernels/norm.h"
 
 #include "engine/ops/raw.h"
+#include "kernels/mix.h"
 #include "kernels/pointwise.h"
 
 namespace tunas::engine {
@@ -18,6 +19,32 @@ float* row(const Tape& tape, Var rows, Row r) {
 /// The batch's own statistics, except where running averages exist and are asked for.
 bool uses_running(const Tape& tape, const NormWeight& norm) {
   return norm.keeps_running() && tape.pass() == Pass::evaluate;
+}
+
+bool left_to_reader(const Tape& tape, const Raw& x) {
+  const Tape::Deferral* left = tape.deferral(x.y);
+  return left && left->to == Tape::Deferral::To::next_reader;
+}
+
+/// The gradient of a reader that takes what was left to it.
+kernels::SourceGrad with_addend(Tape& tape, const Raw& x) {
+  kernels::SourceGrad g = norm_sums(tape, x);
+  g.addend = {tape.grad(x.y), tape.deferral(x.y)->weight};
+  g.dz = tape.replace_grad(x.y);
+  return g;
+}
+
+/// Takes it in place of a reader that cannot, or that no gradient reached.
+void write_out(Tape& tape, const Raw& x) {
+  Raw ungated = x;
+  ungated.gate = {};
+  kernels::MixBackward back;
+  back.x = source(tape, ungated);
+  back.dx = with_addend(tape, x);
+  back.dout = back.dx.addend.da;
+  back.weight = back.dx.addend.weight;
+  back.dx.addend = {};
+  kernels::mix_backward(tape.stream(), back);
 }
 
 }  // namespace
@@ -51,7 +78,11 @@ kernels::Source source(Tape& tape, const Raw& x, kernels::Expansion& expansion) 
   return s;
 }
 
-kernels::SourceGrad source_grad(Tape& tape, const Raw& x) {
+kernels::SourceGrad source_grad(Tape& tape, const Raw& x, TakesAddend takes) {
+  if (left_to_reader(tape, x)) {
+    if (takes == TakesAddend::yes && !x.gate) return with_addend(tape, x);
+    write_out(tape, x);
+  }
   const Tape::Slot slot = tape.grad_slot(x.y);
   if (!slot.grad) return {};
   kernels::SourceGrad g;
@@ -111,6 +142,7 @@ void finish_norm(Tape& tape, const Raw& y, const NormWeight& norm) {
 }
 
 kernels::Incoming incoming(Tape& tape, const Raw& y, const NormWeight& norm) {
+  if (left_to_reader(tape, y)) write_out(tape, y);
   kernels::Incoming in;
   in.dz = tape.grad(y.y);
   if (!norm) return in;

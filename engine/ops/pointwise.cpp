@@ -56,7 +56,7 @@ Raw pointwise(Tape& tape, const Raw& x, const Pointwise& op) {
     back.x = source(t, x);
     back.w = t.params().view(op.w, op.out, back.x.y.c);
     back.decay = op.decay;
-    back.dx = source_grad(t, x);
+    back.dx = source_grad(t, x, TakesAddend::yes);
     back.dw = t.params().grad_view(op.w, op.out, back.x.y.c);
     if (op.bias) back.dbias = t.params().grad(op.bias);
     kernels::pointwise_backward(t.stream(), back);

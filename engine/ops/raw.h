@@ -44,8 +44,11 @@ kernels::Source source(Tape& tape, const Raw& x);
 /// The same for a kernel that makes an expansion itself: then y has no data, and `expansion` says
 /// of what it is made.
 kernels::Source source(Tape& tape, const Raw& x, kernels::Expansion& expansion);
+/// Whether a kernel takes what a sum left to the next reader of a Raw (kernels::Addend). For one
+/// that does not it is written out before.
+enum class TakesAddend : unsigned char { no, yes };
 /// Where a kernel leaves the gradient of `x`; claims the slot of x.y.
-kernels::SourceGrad source_grad(Tape& tape, const Raw& x);
+kernels::SourceGrad source_grad(Tape& tape, const Raw& x, TakesAddend takes = TakesAddend::no);
 /// Of it only the sums that the normalisation of x needs, and what they are taken with.
 kernels::SourceGrad norm_sums(const Tape& tape, const Raw& x);
 

@@ -5,8 +5,8 @@
 
 #include <optional>
 
+#include "kernels/mix.h"
 #include "kernels/pointwise.h"
-
 #include "tests/cuda/problems.h"
 
 namespace tunas::testing {
@@ -66,7 +66,7 @@ void run(CudaContext& context, const DepthwiseProblem& p) {
   }
   const IncomingField dy(p.type, p.n, rows.out, columns.out, p.c, 20, p.normalised, p.left);
   const Values d = dy.dy();
-  GradField dx(x, 30, p.how);
+  GradField dx(x, 30, p.how, p.addend);
   Field dw = Field::random(DType::f32, p.k, p.k, 1, p.c_max, 40);
   const float decay = 0.25f;
   kernels::DepthwiseBackward backward{
@@ -146,6 +146,44 @@ TEST(CudaDepthwise, MakesDeferredGradients) {
         p.normalised = false;
         run(p);
       }
+}
+
+TEST(CudaDepthwise, AddsWhatAnotherReaderLeft) {
+  for (const DType type : {DType::bf16, DType::f32})
+    for (const int k : {3, 5, 7})
+      for (const int stride : {1, 2})
+        for (const Addend addend : {Addend::elsewhere, Addend::in_place}) {
+          DepthwiseProblem p{2, 15, 13, 24, 40, k, stride, Padding::same, Act::hard_swish, type};
+          p.addend = addend;
+          run(p);
+          p.expanded = 16;
+          p.act = Act::relu6;
+          run(p);
+        }
+}
+
+/// What the addend replaces: mix_backward writes dz, and the convolution adds to it.
+TEST(CudaDepthwise, LeavesWhatAPassForTheAddendWouldLeave) {
+  for (const DType type : {DType::bf16, DType::f32})
+    for (const int k : {3, 5, 7}) {
+      const SourceField x(type, 2, 14, 9, 40, 1, Act::relu6);
+      const GradField fused(x, 30, Write::overwrite, Addend::elsewhere), composed(x, 30);
+      const Field w = Field::random(type, k, k, 1, 40, 5);
+      const Field dw = Field::random(DType::f32, k, k, 1, 40, 40);
+      const IncomingField dy(type, 2, 14, 9, 40, 20);
+      kernels::DepthwiseBackward args{
+          dy.args(), x.args(),     {w.tensor().data, type, {}, {40, 40}, k},       1, k / 2, k / 2,
+          0,         fused.args(), {dw.tensor().data, DType::f32, {}, {40, 40}, k}};
+      kernels::cuda::depthwise_backward(gpu(), args);
+      const kernels::Addend left = args.dx.addend;
+      args.dx = composed.args();
+      kernels::cuda::mix_backward(gpu(), {left.da, left.weight, args.x, args.dx});
+      args.dx.how = Write::accumulate;
+      kernels::cuda::depthwise_backward(gpu(), args);
+      expect_near(fused.dz, composed.dz.download(), limit(type), "dz");
+      expect_near(fused.s1, composed.s1.download(), 1e-5, "sum dz");
+      expect_near(fused.s2, composed.s2.download(), 1e-5, "sum dz*xhat");
+    }
 }
 
 DepthwiseProblem expanded(DepthwiseProblem p, int from, Act act = Act::none) {
@@ -290,6 +328,29 @@ TEST(CudaDepthwise, RefusesWhatItCannotMake) {
   backward.dy.dz.data = nullptr;
   backward.dy.deferred.spread = nullptr;
   EXPECT_THROW(kernels::cuda::depthwise_backward(gpu(), backward), Error);
+}
+
+TEST(CudaDepthwise, RefusesAnAddendThatItCannotTake) {
+  const SourceField x(DType::bf16, 1, 4, 4, 16, 1, Act::relu);
+  const GradField dx(x, 30, Write::overwrite, Addend::elsewhere);
+  const Field w = Field::random(DType::bf16, 3, 3, 1, 16, 5);
+  const IncomingField dy(DType::bf16, 1, 4, 4, 16, 20);
+  const kernels::DepthwiseBackward good{
+      dy.args(), x.args(), {w.tensor().data, DType::bf16, {}, {16, 16}, 3}, 1, 1, 1, 0,
+      dx.args(), {}};
+  EXPECT_NO_THROW(kernels::cuda::depthwise_backward(gpu(), good));
+  const auto refused = [&](const auto& change) {
+    kernels::DepthwiseBackward bad = good;
+    change(bad.dx);
+    EXPECT_THROW(kernels::cuda::depthwise_backward(gpu(), bad), Error);
+  };
+  refused([](auto& g) { g.how = Write::accumulate; });
+  refused([](auto& g) { g.dz.data = nullptr; });
+  refused([](auto& g) { g.addend.da.w = 3; });
+  refused([](auto& g) { g.addend.da.type = DType::f32; });
+  EXPECT_THROW(kernels::cuda::mix_backward(gpu(), {dx.addend.tensor(), 1, x.args(), dx.args()}),
+               Error)
+      << "an elementwise kernel takes none";
 }
 
 TEST(CudaDepthwise, ExpandsInBlocksThatTakeSeveralTiles) {

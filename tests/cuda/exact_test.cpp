@@ -10,6 +10,7 @@ namespace tunas::testing {
 namespace {
 
 constexpr DType kTypes[] = {DType::bf16, DType::f32};
+constexpr float kLeftWeight = 2;  // of an addend
 
 /// Integers in [-2, 2], `share` of them not zero.
 Field integers(DType type, int n, int h, int w, int c, unsigned seed, double share = 1) {
@@ -54,9 +55,12 @@ void pointwise(DType type, const Size& p) {
   backward.x.y = x.tensor();
   backward.w = filter;
   backward.dx.dz = dx.tensor();
+  const Field left = integers(type, p.n, p.hw, p.hw, p.in, 5);  // by another reader
+  backward.dx.addend = {left.tensor(), kLeftWeight};
   backward.dw = {dw.tensor().data, DType::f32, {p.out_max, p.out}, {p.in_max, p.in}, 1};
   kernels::cuda::pointwise_backward(gpu(), backward);
-  Values want(y.tensor().size()), want_dx(x.values.size()), want_dw = dw.values;
+  Values want(y.tensor().size()), want_dx = left.values, want_dw = dw.values;
+  for (double& v : want_dx) v *= kLeftWeight;
   for (int r = 0; r < rows; ++r)
     for (int o = 0; o < p.out; ++o)
       for (int i = 0; i < p.in; ++i) {
@@ -141,9 +145,12 @@ void depthwise(DType type, Padding padding, const Window& p, int from = 0) {
   backward.top = rows.before;
   backward.left = columns.before;
   backward.dx.dz = dx.tensor();
+  const Field left = integers(type, p.n, p.h, p.w, p.c, 5);  // by another reader
+  backward.dx.addend = {left.tensor(), kLeftWeight};
   backward.dw = {dw.tensor().data, DType::f32, {}, {p.c_max, p.c}, p.k};
   kernels::cuda::depthwise_backward(gpu(), backward);
-  Values want(y.tensor().size()), want_dx(x.values.size()), want_dw = dw.values;
+  Values want(y.tensor().size()), want_dx = left.values, want_dw = dw.values;
+  for (double& v : want_dx) v *= kLeftWeight;
   std::size_t out = 0;
   for (int n = 0; n < p.n; ++n)
     for (int q = 0; q < rows.out; ++q)

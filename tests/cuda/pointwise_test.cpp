@@ -102,7 +102,7 @@ void run(CudaContext& context, const PointwiseProblem& p) {
     incoming.y.data = nullptr;
   }
   const Values exact = dy.dy();
-  GradField dx(x, 30, p.how);
+  GradField dx(x, 30, p.how, p.addend);
   const Field slopes(DType::f32, 2, p.n, 1, p.in);
   kernels::SourceGrad grad = dx.args();
   if (p.slopes) grad.slope_sums = slopes.f32();
@@ -206,6 +206,24 @@ TEST(CudaPointwise, DeferredGradients) {
   }
 }
 
+/// In every kernel that makes dz: both products of a slice, of an output that is not stored, dgrad
+/// alone of wide tensors and of floats.
+TEST(CudaPointwise, AddsWhatAnotherReaderLeft) {
+  for (Problem p : {Problem{3, 7, 24, 24, 72, 96, Act::none},
+                    {2, 9, 72, 80, 24, 40, Act::hard_swish},
+                    {2, 9, 40, 40, 136, 136, Act::relu, false},
+                    {2, 7, 480, 480, 160, 160, Act::relu6},
+                    {2, 7, 64, 72, 192, 192, Act::none}}) {
+    for (const Addend addend : {Addend::elsewhere, Addend::in_place}) {
+      p.addend = addend;
+      run_in_both_types(p);
+    }
+    if (p.in > 72) continue;
+    p.handed = Handed::expansion;
+    run_in_both_types(p);
+  }
+}
+
 TEST(CudaPointwise, OutputsThatAreNotStored) {
   for (Problem p :
        {Problem{1, 1, 8, 8, 8, 8},
@@ -289,6 +307,12 @@ TEST(CudaPointwise, RefusesWhatDoesNotGoTogether) {
   refuses("slopes of an ungated source", [&](Bad& b) {
     b.x.gate = nullptr;
     b.dx.slope_sums = dx.dgate.f32();
+  });
+  refuses("an addend of a gated source", [&](Bad& b) { b.dx.addend.da = b.dx.dz; });
+  refuses("an addend beside a gradient to add to", [&](Bad& b) {
+    b.x.gate = nullptr;
+    b.dx.addend.da = b.dx.dz;
+    b.dx.how = Write::accumulate;
   });
   refuses("accumulation of a gated source", [](Bad& b) { b.dx.how = Write::accumulate; });
   kernels::PointwiseForward forward{x.args(), good.w, nullptr, {}, dy.y.tensor()};

@@ -19,6 +19,7 @@ struct PointwiseProblem {
   DType type = DType::bf16, y_type = DType::bf16;
   Handed handed = Handed::gradient;
   bool slopes = false;  // of a gated source
+  Addend addend = Addend::none;
 };
 void run(CudaContext& context, const PointwiseProblem& p);
 
@@ -39,6 +40,7 @@ struct DepthwiseProblem {
   Act expanded_act = Act::none;
   bool normalised = true;  // what is incoming
   Left left = {};
+  Addend addend = Addend::none;
 
   Axis rows() const { return pad_axis(padding, h, k, stride); }
   Axis columns() const { return pad_axis(padding, w, k, stride); }

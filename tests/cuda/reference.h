@@ -108,14 +108,21 @@ struct ExpansionField {
   }
 };
 
+/// Where another reader left a gradient to add: nowhere, in memory of its own, or where dz goes.
+enum class Addend { none, elsewhere, in_place };
+
 /// Storage for a SourceGrad and the check of everything it should hold.
 struct GradField {
+  static constexpr float kAddendWeight = 0.5f;
   const SourceField& x;
   Field dz, mean, inv_std, s1, s2, dgate;
   Values before;  // of dz, where it accumulates
   Write how;
+  Addend left;
+  Field addend;
 
-  explicit GradField(const SourceField& source, unsigned seed, Write write = Write::overwrite)
+  explicit GradField(const SourceField& source, unsigned seed, Write write = Write::overwrite,
+                     Addend what = Addend::none)
       : x(source),
         dz(source.y.type(), source.y.tensor().n, source.y.tensor().h, source.y.tensor().w,
            source.y.tensor().c),
@@ -124,7 +131,14 @@ struct GradField {
         s1(DType::f32, 1, 1, 1, source.y.tensor().c),
         s2(DType::f32, 1, 1, 1, source.y.tensor().c),
         dgate(DType::f32, source.y.tensor().n, 1, 1, source.y.tensor().c),
-        how(write) {
+        how(write),
+        left(what),
+        addend(Field::random(source.y.type(), source.y.tensor().n, source.y.tensor().h,
+                             source.y.tensor().w, source.y.tensor().c, seed + 5)) {
+    if (left == Addend::in_place) {
+      dz.values = addend.values;
+      dz.upload();
+    }
     if (how == Write::overwrite) return;
     dz = Field::random(source.y.type(), source.y.tensor().n, source.y.tensor().h,
                        source.y.tensor().w, source.y.tensor().c, seed + 2);
@@ -136,6 +150,8 @@ struct GradField {
   kernels::SourceGrad args() const {
     kernels::SourceGrad g{dz.tensor(), how, mean.f32(), inv_std.f32(), s1.f32(), s2.f32()};
     if (x.gated) g.dgate = dgate.f32();
+    if (left == Addend::none) return g;
+    g.addend = {left == Addend::in_place ? dz.tensor() : addend.tensor(), kAddendWeight};
     return g;
   }
 
@@ -157,7 +173,13 @@ struct GradField {
   }
 
   /// `du`: the gradient of what the reader saw.
-  void check(const Values& du, double most) const {
+  void check(Values du, double most) const {
+    for (std::size_t i = 0; left != Addend::none && i < du.size(); ++i) {
+      du[i] += kAddendWeight * addend.values[i];
+    }
+    if (left == Addend::elsewhere) {
+      EXPECT_EQ(addend.download(), addend.values) << "others read it, too";
+    }
     Values want_dz(du.size()), want_gate(dgate.tensor().size());
     for (std::size_t i = 0; i < du.size(); ++i) {
       const double gate = x.gated ? x.gate.values[x.gate_index(i)] : 1;

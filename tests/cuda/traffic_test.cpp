@@ -89,6 +89,10 @@ TEST(CudaTraffic, Pointwise) {
     const Filter sum{dw.tensor().data, DType::f32, {p.out, p.out}, {p.in, p.in}, 1};
     hold("pointwise backward" + name, pointwise_backward,
          {dy.args(), x.args(), filter, 0, dx.args(), sum}, p.backward);
+    if (p.gated) continue;
+    const GradField added(x, 30, Write::overwrite, Addend::elsewhere);
+    hold("pointwise backward addend" + name, pointwise_backward,
+         {dy.args(), x.args(), filter, 0, added.args(), sum}, p.backward);
   }
 }
 
@@ -184,7 +188,7 @@ TEST(CudaTraffic, DepthwiseOfAnExpansion) {
   }
 }
 
-TEST(CudaTraffic, DepthwiseDeferred) {
+TEST(CudaTraffic, DepthwiseDeferredOrWithAnAddend) {
   for (const int k : {3, 5}) {
     const int n = 2, hw = 28, c = 72;
     const SourceField x(kHalf, n, hw, hw, c, 1, Act::relu6);
@@ -201,6 +205,11 @@ TEST(CudaTraffic, DepthwiseDeferred) {
            {dy.args(), x.args(), filter, 1, k / 2, k / 2, 0, dx.args(), sum},
            kernels::cuda::depthwise_backward_slack(k));
     }
+    const IncomingField dy(kHalf, n, hw, hw, c, 20);
+    const GradField added(x, 30, Write::overwrite, Addend::elsewhere);
+    hold("depthwise backward addend k=" + std::to_string(k), kernels::cuda::depthwise_backward,
+         {dy.args(), x.args(), filter, 1, k / 2, k / 2, 0, added.args(), sum},
+         kernels::cuda::depthwise_backward_slack(k));
   }
 }
 

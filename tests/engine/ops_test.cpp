@@ -268,6 +268,91 @@ TEST_F(OpsTest, ResidualSumsOfAveragesShareTheirGradient) {
   });
 }
 
+/// At this place of the tape, in backward: whether a sum's gradient waits for the next reader of x.
+void expect_left(Tape& tape, const Raw& x, bool waits) {
+  tape.push([y = x.y, waits](Tape& t) {
+    const Tape::Deferral* left = t.deferral(y);
+    EXPECT_EQ(left && left->to == Tape::Deferral::To::next_reader, waits);
+  });
+}
+
+TEST_F(OpsTest, ASumLeavesItsGradientToTheNextReader) {
+  const ConvNorm first = ConvNorm::pointwise(at_.at("a"), kChannels, kChannels);
+  const ConvNorm second = ConvNorm::pointwise(at_.at("z"), kChannels, kChannels);
+  const ConvNorm three = ConvNorm::depthwise(at_.at("b"), 3, kChannels);
+  check(kChannels, {}, [=](Tape& tape, const Raw& input) {
+    const Raw x = pointwise(tape, input, project(first, kChannels, Act::sigmoid));
+    expect_left(tape, x, false);
+    const Raw a = depthwise(tape, x, filtered(three));
+    expect_left(tape, x, true);
+    const Raw sum = mix(tape, std::vector<Term>{{1, a}, {0.5f, x}});
+    const Raw y = pointwise(tape, sum, project(first, kChannels, Act::hard_swish));
+    expect_left(tape, y, false);
+    const Raw b = pointwise(tape, y, project(second, kChannels, Act::none));
+    expect_left(tape, y, true);
+    return Raw(mix(tape, std::vector<Term>{{0.5f, b}, {1, y}}));
+  });
+}
+
+TEST_F(OpsTest, AStemLeavesItTooAndAnExpansionThatWasWrittenOut) {
+  const SyntheticBatch data(kImages, kSide, kClasses);
+  const ConvNorm stem = ConvNorm::stem(at_.at("stem"), 3, 8);
+  const ConvNorm expand = ConvNorm::pointwise(at_.at("a"), 16, 8);
+  const ConvNorm three = ConvNorm::depthwise(at_.at("b"), 3, 8);
+  const ConvNorm five = ConvNorm::depthwise(at_.at("c"), 5, 16);
+  const Conv op{stem.w, 8, 2, pad_axis(Padding::same, kSide, 3, 2), 1, stem.norm, kDecay};
+  Pointwise wider = project(expand, 16, Act::hard_swish);
+  wider.output = Pointwise::Output::unstored;
+  check(
+      16, op.w,
+      [=, batch = &data.batch](Tape& tape, const Raw&) {
+        Raw x = conv(tape, image(tape, host_inputs(*batch, {}), {kSide, 1}), op);
+        x.act = Act::hard_swish;
+        const Raw a = depthwise(tape, x, filtered(three));
+        expect_left(tape, x, true);
+        const Raw sum = mix(tape, std::vector<Term>{{1, a}, {1, x}});
+        const Raw y = pointwise(tape, sum, wider);
+        const Raw b = depthwise(tape, y, filtered(five));
+        expect_left(tape, y, true);
+        return Raw(mix(tape, std::vector<Term>{{1, b}, {0.5f, y}}));
+      },
+      kDeepLimit);
+}
+
+TEST_F(OpsTest, AReaderThatRanBeforeTheSumLeavesNothingToTake) {
+  const ConvNorm first = ConvNorm::pointwise(at_.at("a"), kChannels, kChannels);
+  const ConvNorm three = ConvNorm::depthwise(at_.at("b"), 3, kChannels);
+  check(kChannels, {}, [=](Tape& tape, const Raw& input) {
+    const Raw x = pointwise(tape, input, project(first, kChannels, Act::sigmoid));
+    const Raw half = mix(tape, std::vector<Term>{{0.5f, x}});
+    expect_left(tape, x, false);
+    const Raw a = depthwise(tape, x, filtered(three));
+    expect_left(tape, x, false);
+    return Raw(mix(tape, std::vector<Term>{{1, half}, {1, a}}));
+  });
+}
+
+TEST_F(OpsTest, WhatNobodyCanTakeIsWrittenOut) {
+  const ConvNorm first = ConvNorm::pointwise(at_.at("a"), kChannels, kChannels);
+  const ConvNorm three = ConvNorm::depthwise(at_.at("b"), 3, kChannels);
+  check(kChannels, {}, [=](Tape& tape, const Raw& input) {
+    static constexpr PhiloxKey kKey{1, Purpose::test, 0, 0};
+    // For dropout ...
+    const Raw x = pointwise(tape, input, project(first, kChannels, Act::sigmoid));
+    const Raw dropped = dropout(tape, x, 0.4f, &kKey);
+    expect_left(tape, x, true);
+    const Raw sum = mix(tape, std::vector<Term>{{0.5f, dropped}, {2, x}});
+    // ... for the other term of the same tensor ...
+    const Raw y = pointwise(tape, sum, project(first, kChannels, Act::hard_swish));
+    const Raw twice = mix(tape, std::vector<Term>{{0.5f, y}, {2, y}});
+    // ... and for the convolution, where no gradient reaches the other reader.
+    const Raw z = pointwise(tape, twice, project(first, kChannels, Act::sigmoid));
+    depthwise(tape, z, filtered(three));
+    expect_left(tape, z, true);
+    return Raw(mix(tape, std::vector<Term>{{0.5f, z}}));
+  });
+}
+
 TEST_F(OpsTest, DropoutDrawsTheSameMaskInBothDirections) {
   check(kChannels, {}, [](Tape& tape, const Raw& x) {
     static constexpr PhiloxKey kKey{1, Purpose::dropout, 0, 0};

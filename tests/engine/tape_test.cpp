@@ -103,6 +103,36 @@ TEST_F(TapeTest, TheLastOwnerOfASharedGradientAddsInPlace) {
   EXPECT_EQ(arena.used(), 2 * tape.value(x).bytes()) << "y is gone";
 }
 
+TEST_F(TapeTest, AGradientIsReplacedInPlaceUnlessOthersShareIt) {
+  tape.reset(Pass::train);
+  const Var early = tape.activation(1, 4, 4, 8);
+  static const void* shared;
+  tape.push([early](Tape& t) {
+    t.defer(early, {2, Act::relu, {}, Tape::Deferral::To::next_reader});
+    EXPECT_EQ(t.replace_grad(early).data, shared) << "its last owner";
+    EXPECT_FALSE(t.deferral(early));
+  });
+  const Var x = tape.activation(1, 4, 4, 8);
+  const std::size_t tensor = tape.value(x).bytes();
+  tape.push([=, this](Tape& t) {
+    const std::size_t used = arena.used();
+    const Tensor own = t.replace_grad(x);
+    EXPECT_NE(own.data, shared) << "`early` is still to read it";
+    EXPECT_EQ(own.data, t.grad(x).data);
+    EXPECT_EQ(t.grad(early).data, shared);
+    EXPECT_EQ(arena.used(), used + tensor);
+    EXPECT_EQ(t.grad_slot(x).how, Write::accumulate);
+  });
+  const Var sum = tape.activation(1, 4, 4, 8);
+  tape.push([=](Tape& t) {
+    shared = t.grad_slot(sum).grad.data;
+    t.share_grad(early, sum);
+    t.share_grad(x, sum);
+  });
+  tape.backward();
+  EXPECT_EQ(arena.used(), 2 * tensor) << "what the first op made";
+}
+
 TEST_F(TapeTest, ReadersAreCountedInForward) {
   tape.reset(Pass::train);
   const Var x = tape.activation(1, 2, 2, 8);

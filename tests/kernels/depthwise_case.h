@@ -77,7 +77,7 @@ class DepthwiseCase {
     return results;
   }
 
-  Results backward(Stream stream) const {
+  Results backward(Stream stream, Fusion fusion = Fusion::fused) const {
     const IncomingMemory dy(incoming_, out_);
     const SourceMemory x(source_);
     const ExpansionMemory expansion(expansion_, problem_);
@@ -85,6 +85,7 @@ class DepthwiseCase {
     const GradMemory dx(grad_);
     DepthwiseBackward args{dy.view(),    x.view(), w.view(),  window_.stride, window_.top,
                            window_.left, decay_,   dx.view(), dw.view(),      expansion.view()};
+    compose(fusion, stream, args.x, args.dx);
     if (args.expansion.w) args.x.y.data = nullptr;
     kernels::depthwise_backward(stream, args);
     EXPECT_TRUE(dw.beyond_untouched()) << "dw was written beyond the prefix";
@@ -98,7 +99,7 @@ class DepthwiseCase {
         reference::incoming(incoming_), reference::read(source_), in_, w_, window_);
     for (std::size_t i = 0; i < w_.size(); ++i) linear.dw[i] += dw_[i] + decay_ * w_[i];
     const reference::SourceGrad dx =
-        reference::source_grad(source_, linear.du, grad_.mean, grad_.inv_std);
+        reference::source_grad(source_, grad_.total(linear.du), grad_.mean, grad_.inv_std);
     Results results = grad_.expected(dx);
     results.push_back({"dw", linear.dw});
     return results;

@@ -63,14 +63,16 @@ class PointwiseCase {
     return results;
   }
 
-  Results backward(Stream stream) const {
+  Results backward(Stream stream, Fusion fusion = Fusion::fused) const {
     const IncomingMemory dy(incoming_, out_);
     const SourceMemory x(source_);
     const StoredFilter w(o_, c_, 1, w_), dw(o_, c_, 1, dw_);
     const GradMemory dx(grad_);
     const Guarded dbias(dbias_);
-    kernels::pointwise_backward(
-        stream, {dy.view(), x.view(), w.view(), decay_, dx.view(), dw.view(), dbias.optional()});
+    PointwiseBackward args{dy.view(), x.view(),  w.view(),        decay_,
+                           dx.view(), dw.view(), dbias.optional()};
+    compose(fusion, stream, args.x, args.dx);
+    kernels::pointwise_backward(stream, args);
     EXPECT_TRUE(dw.beyond_untouched()) << "dw was written beyond the prefix";
     Results results = dx.results();
     results.push_back({"dw", dw.prefix()});
@@ -87,8 +89,8 @@ class PointwiseCase {
     reference::LinearGrad linear =
         reference::pointwise_backward(dy, reference::read(source_), w_, c_.now, o_.now);
     for (std::size_t i = 0; i < w_.size(); ++i) linear.dw[i] += dw_[i] + decay_ * w_[i];
-    Results results =
-        grad_.expected(reference::source_grad(source_, linear.du, grad_.mean, grad_.inv_std));
+    Results results = grad_.expected(
+        reference::source_grad(source_, grad_.total(linear.du), grad_.mean, grad_.inv_std));
     results.push_back({"dw", linear.dw});
     for (std::size_t i = 0; i < dbias_.size(); ++i) linear.dbias[i] += dbias_[i];
     if (!dbias_.empty()) results.push_back({"dbias", linear.dbias});
@@ -134,6 +136,21 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Pointwise,
                              "pointwise n=2 hw=7 c=16 o=200 norm deferred",
                              "pointwise n=2 hw=9 c=24/32 o=40 bias act=relu accumulate",
                          })));
+
+// Another reader of the input left its gradient to this one.
+class PointwiseAddend : public ::testing::TestWithParam<Problem> {};
+
+TEST_P(PointwiseAddend, MatchesTheReference) { check_real<PointwiseCase>(GetParam()); }
+TEST_P(PointwiseAddend, DoesNotDependOnThreads) { check_threads<PointwiseCase>(GetParam()); }
+TEST_P(PointwiseAddend, LeavesWhatItReplaces) { check_composition<PointwiseCase>(GetParam()); }
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, PointwiseAddend,
+    ::testing::ValuesIn(problems({
+        "pointwise n=1 hw=1 c=8 o=8 addend",
+        "pointwise n=2 hw=13 c=24/40 o=96/144 norm addend",
+        "pointwise n=2 hw=33 c=104/200 o=120/136 norm act=relu6 addend in_place",
+        "pointwise n=3 hw=9 c=240 o=40 norm act=relu deferred spread addend",
+    })));
 
 // Squeeze-excite's two layers and the classifier.
 class FullyConnected : public ::testing::TestWithParam<Problem> {};

@@ -86,8 +86,8 @@ class UnstoredCase {
     reference::LinearGrad linear = reference::pointwise_backward(
         reference::incoming(stored), reference::read(source_), w_, c_.now, o_.now);
     for (std::size_t i = 0; i < w_.size(); ++i) linear.dw[i] += dw_[i] + decay_ * w_[i];
-    Results results =
-        grad_.expected(reference::source_grad(source_, linear.du, grad_.mean, grad_.inv_std));
+    Results results = grad_.expected(
+        reference::source_grad(source_, grad_.total(linear.du), grad_.mean, grad_.inv_std));
     results.push_back({"dw", linear.dw});
     return results;
   }
@@ -121,6 +121,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, PointwiseUnstored,
                              "pointwise n=2 hw=28 c=24 o=144/192 norm act=relu6",
                              "pointwise n=2 hw=40 c=40/80 o=120/240",
                              "pointwise n=1 hw=14 c=80/112 o=480 norm accumulate",
+                             "pointwise n=2 hw=14 c=24/32 o=72 norm addend in_place",
                              "pointwise n=2 hw=9 c=200 o=96 norm act=relu",
                              "pointwise n=2 hw=7 c=256 o=24",
                          })));

@@ -46,7 +46,8 @@ void set_flag(Problem& problem, std::string_view word) {
       {"norm", &problem.norm},         {"gate", &problem.gate},
       {"bias", &problem.bias},         {"accumulate", &problem.accumulate},
       {"deferred", &problem.deferred}, {"spread", &problem.spread},
-      {"slopes", &problem.slopes},     {"in_place", &problem.in_place}};
+      {"slopes", &problem.slopes},     {"addend", &problem.addend},
+      {"in_place", &problem.in_place}};
   for (const auto& [text, flag] : flags) {
     if (word == text) {
       *flag = true;
@@ -54,7 +55,7 @@ void set_flag(Problem& problem, std::string_view word) {
     }
   }
   fail(Exit::usage, "problem '", problem.text, "': unknown flag '", word,
-       "'; flags are norm, gate, bias, accumulate, deferred, spread, slopes, in_place");
+       "'; flags are norm, gate, bias, accumulate, deferred, spread, slopes, addend, in_place");
 }
 
 void set_value(Problem& problem, std::string_view key, std::string_view value,

@@ -32,6 +32,7 @@ struct Problem {
   // gradient of the activated value, `spread` one for each image, which alone comes without dz.
   bool deferred = false, spread = false;
   bool slopes = false;    // a gated input's reader leaves the slope sums of each image
+  bool addend = false;    // another reader left the gradient of the input something to add
   bool in_place = false;  // the output is written over the input where the contract allows it
 
   /// Throws Error(usage) naming the problem and the word that cannot be read.

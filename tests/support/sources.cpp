@@ -1,6 +1,9 @@
 #include "tests/support/sources.h"
 
 #include <cmath>
+#include <utility>
+
+#include "kernels/mix.h"
 
 namespace tunas::test {
 namespace {
@@ -83,6 +86,8 @@ GradValues draw_grad(Generator& random, const Problem& problem, const reference:
   if (problem.norm && !values.gated) {
     values.inv_std = random.factors(source.shape.c);
   }
+  if (problem.addend) values.addend = random.tensor(source.shape.size());
+  values.in_place = problem.addend && problem.in_place;
   if (problem.accumulate) {
     values.dz = random.tensor(source.shape.size());
     if (!values.inv_std.empty()) {
@@ -93,9 +98,15 @@ GradValues draw_grad(Generator& random, const Problem& problem, const reference:
   return values;
 }
 
+Values GradValues::total(Values du) const {
+  for (std::size_t i = 0; i < addend.size(); ++i) du[i] += kAddendWeight * addend[i];
+  return du;
+}
+
 GradMemory::GradMemory(const GradValues& values)
     : values_(values),
-      dz_(output(values.dz, values.shape.size())),
+      addend_(values.in_place ? Values() : values.addend),
+      dz_(output(values.in_place ? values.addend : values.dz, values.shape.size())),
       mean_(values.mean),
       inv_std_(values.inv_std),
       sum_dz_(output(values.sum_dz, static_cast<long>(values.inv_std.size()))),
@@ -105,14 +116,22 @@ GradMemory::GradMemory(const GradValues& values)
 
 kernels::SourceGrad GradMemory::view() const {
   const Write how = values_.dz.empty() ? Write::overwrite : Write::accumulate;
-  return {tensor(dz_, values_.shape), how,
-          mean_.optional(),           inv_std_.optional(),
-          sum_dz_.optional(),         sum_dz_xhat_.optional(),
-          dgate_.optional(),          slope_sums_.optional()};
+  return {tensor(dz_, values_.shape),
+          how,
+          mean_.optional(),
+          inv_std_.optional(),
+          sum_dz_.optional(),
+          sum_dz_xhat_.optional(),
+          dgate_.optional(),
+          slope_sums_.optional(),
+          {tensor(values_.in_place ? dz_ : addend_, values_.shape), GradValues::kAddendWeight}};
 }
 
 Results GradMemory::results() const {
   Results results{{"dz", dz_.values()}};
+  if (addend_.size() > 0) {
+    EXPECT_EQ(addend_.values(), values_.addend) << "others read the addend, too";
+  }
   if (values_.gated) {
     results.push_back({"dgate", dgate_.values()});
     if (!values_.mean.empty()) results.push_back({"slope_sums", slope_sums_.values()});
@@ -121,6 +140,13 @@ Results GradMemory::results() const {
     results.push_back({"sum_dz_xhat", sum_dz_xhat_.values()});
   }
   return results;
+}
+
+void compose(Fusion fusion, Stream stream, const kernels::Source& x, kernels::SourceGrad& dx) {
+  if (fusion == Fusion::fused) return;
+  const kernels::Addend addend = std::exchange(dx.addend, {});
+  kernels::mix_backward(stream, {addend.da, addend.weight, x, dx});
+  dx.how = Write::accumulate;
 }
 
 reference::Incoming draw_incoming(Generator& random, reference::Shape shape, bool norm) {

@@ -2,6 +2,8 @@
 // and as guarded memory for one call of a kernel.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include "kernels/source.h"
 #include "tests/support/memory.h"
 #include "tests/support/problems.h"
@@ -46,12 +48,19 @@ class ExpansionMemory {
 };
 
 /// What a SourceGrad holds before the call: with `norm` the mean and inv_std of the sums, with
-/// `accumulate` numbers that must be added to, otherwise nothing (the memory is NaN).
+/// `accumulate` numbers that must be added to, otherwise nothing (the memory is NaN); with `addend`
+/// one that lies elsewhere, or `in_place` where dz goes.
 struct GradValues {
+  static constexpr float kAddendWeight = 2;
   reference::Shape shape;
   bool gated = false;
   Values mean, inv_std;
   Values dz, sum_dz, sum_dz_xhat;
+  Values addend = {};
+  bool in_place = false;
+
+  /// What is finished: du and the addend.
+  Values total(Values du) const;
 
   /// `contribution` as the kernel must leave it: added to what was there.
   Results expected(const reference::SourceGrad& contribution) const;
@@ -66,8 +75,29 @@ class GradMemory {
 
  private:
   const GradValues& values_;
-  Guarded dz_, mean_, inv_std_, sum_dz_, sum_dz_xhat_, dgate_, slope_sums_;
+  Guarded addend_, dz_, mean_, inv_std_, sum_dz_, sum_dz_xhat_, dgate_, slope_sums_;
 };
+
+/// Whether a backward pass takes an addend, or what that replaces comes before it.
+enum class Fusion : unsigned char { fused, composed };
+
+/// In a composed pass: writes the addend of dx, a gradient of x, out for the kernel to add to.
+void compose(Fusion fusion, Stream stream, const kernels::Source& x, kernels::SourceGrad& dx);
+
+/// An addend leaves what a pass that writes it out and one that adds to it leave: on integers every
+/// number.
+template <class Case>
+void check_composition(const Problem& problem) {
+  for (const Numbers numbers : {Numbers::real, Numbers::integers}) {
+    Generator random(numbers);
+    SCOPED_TRACE(problem.text + " " + random.trace());
+    const Case c(random, problem);
+    Cpu cpu(2);
+    const Results fused = c.backward(cpu.stream(), Fusion::fused);
+    const Results composed = c.backward(cpu.stream(), Fusion::composed);
+    numbers == Numbers::real ? expect_close(fused, composed) : expect_equal(fused, composed);
+  }
+}
 
 /// dz alone, or with `norm` also the coefficients and the raw output.
 reference::Incoming draw_incoming(Generator& random, reference::Shape shape, bool norm);
