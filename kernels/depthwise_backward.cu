@@ -104,7 +104,7 @@ struct BackwardPatch {
                              float (&d)[kPixels * kChannels]) {
     if (a.dx.addend.da.data) {
       each_column(columns, [&](int p) {
-        add_left<T, kChannels>(a.dx.addend, at + p * a.x.y.c, d + p * kChannels);
+        take_addend<T, kChannels>(a.dx.addend, at + p * a.x.y.c, d + p * kChannels);
       });
     }
     float v[kPixels * kChannels];

@@ -93,7 +93,7 @@ struct GradEpilogue {
       if (x.gate) {
         put_gated(at, reader, factor, y, du);
       } else {
-        add_left<T, kGradPack>(dx.addend, at, du);
+        take_addend<T, kGradPack>(dx.addend, at, du);
         writer.put(at, reader, y, du);
       }
     }

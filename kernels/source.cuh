@@ -173,7 +173,7 @@ __device__ inline void undefer(const Deferred& a, int image, int width, int c, c
 
 /// d <- d + weight*da of N channels at `at`: what another reader left to this one.
 template <class T, int N>
-__device__ inline void add_left(const Addend& left, long at, float* d) {
+__device__ inline void take_addend(const Addend& left, long at, float* d) {
   if (!left.da.data) return;
   float da[N];
   load(static_cast<const T*>(left.da.data) + at, da);

@@ -16,12 +16,13 @@
 #include "engine/ops/softmax_xent.h"
 #include "engine/ops/squeeze_excite.h"
 #include "kernels/philox.h"
-#include "tests/support/compare.h"
+#include "tests/support/sources.h"
 #include "tests/support/synthetic_batch.h"
 
 namespace tunas::engine {
 namespace {
 
+using test::Fusion;
 using test::Values;
 
 constexpr int kImages = 3, kSide = 6, kChannels = 8, kClasses = 5;
@@ -39,14 +40,8 @@ class OpsTest : public testing::Test {
   /// Compares all gradients of op -> pool -> classifier -> loss. `decayed` is the weight that the
   /// op is told to decay by kDecay, `channels` the width of the op's result.
   void check(int channels, Weight decayed, const Op& op, double limit = kLimit) {
+    prepare(channels);
     op_ = op;
-    classifier_ = engine::classifier({params_, "classifier"}, kClasses, channels);
-    params_.allocate(device_, 1, 0);
-    params_.init(7);
-    for (const Param& param : params_.params()) {  // nothing at 0 or 1, where mistakes hide
-      float* w = params_.data(param.weight);
-      for (std::size_t i = 0; i < param.stored(); ++i) w[i] += 0.5f * draw(1, &w[i] - all());
-    }
     const Values dx = backward();
     if (!dx.empty()) test::expect_close("dx", dx, differences(x_.data(), x_.size()), limit);
     for (const Param& param : params_.params()) {
@@ -58,6 +53,23 @@ class OpsTest : public testing::Test {
       const float* dw = params_.grad(param.weight);
       test::expect_close(param.name.c_str(), Values(dw, dw + param.stored()), expected, limit);
     }
+  }
+
+  /// An op written in two ways: all gradients agree, but for rounding.
+  void check_composition(int channels,
+                         const std::function<Raw(Tape&, const Raw& x, Fusion fusion)>& op) {
+    prepare(channels);
+    test::Results results[2];
+    for (const Fusion fusion : {Fusion::fused, Fusion::composed}) {
+      op_ = [&op, fusion](Tape& tape, const Raw& x) { return op(tape, x, fusion); };
+      test::Results& gradients = results[fusion == Fusion::composed];
+      gradients.push_back({"dx", backward()});
+      for (const Param& param : params_.params()) {
+        const float* dw = params_.grad(param.weight);
+        gradients.push_back({param.name, Values(dw, dw + param.stored())});
+      }
+    }
+    test::expect_close(results[0], results[1], 1e-5);
   }
 
   /// The mean loss; in Pass::train the tape is ready for backward.
@@ -98,6 +110,16 @@ class OpsTest : public testing::Test {
   Registry at_{params_, "op"};
 
  private:
+  void prepare(int channels) {
+    classifier_ = engine::classifier({params_, "classifier"}, kClasses, channels);
+    params_.allocate(device_, 1, 0);
+    params_.init(7);
+    for (const Param& param : params_.params()) {  // nothing at 0 or 1, where mistakes hide
+      float* w = params_.data(param.weight);
+      for (std::size_t i = 0; i < param.stored(); ++i) w[i] += 0.5f * draw(1, &w[i] - all());
+    }
+  }
+
   Values backward() {
     wants_gradients_ = true;
     forward(Pass::train);
@@ -269,65 +291,73 @@ TEST_F(OpsTest, ResidualSumsOfAveragesShareTheirGradient) {
 }
 
 /// At this place of the tape, in backward: whether a sum's gradient waits for the next reader of x.
-void expect_left(Tape& tape, const Raw& x, bool waits) {
-  tape.push([y = x.y, waits](Tape& t) {
+void expect_left(Tape& tape, const Raw& x, Fusion fusion) {
+  tape.push([y = x.y, fusion](Tape& t) {
     const Tape::Deferral* left = t.deferral(y);
-    EXPECT_EQ(left && left->to == Tape::Deferral::To::next_reader, waits);
+    EXPECT_EQ(left && left->to == Tape::Deferral::To::next_reader, fusion == Fusion::fused);
   });
+}
+
+/// x for a sum to read: itself, or written out, so that the sum's gradient is that of its own Var.
+Raw term(Tape& tape, const Raw& x, Fusion fusion) {
+  return fusion == Fusion::fused ? x : Raw(mix(tape, std::vector<Term>{{1, x}}));
 }
 
 TEST_F(OpsTest, ASumLeavesItsGradientToTheNextReader) {
   const ConvNorm first = ConvNorm::pointwise(at_.at("a"), kChannels, kChannels);
   const ConvNorm second = ConvNorm::pointwise(at_.at("z"), kChannels, kChannels);
   const ConvNorm three = ConvNorm::depthwise(at_.at("b"), 3, kChannels);
-  check(kChannels, {}, [=](Tape& tape, const Raw& input) {
+  check_composition(kChannels, [=](Tape& tape, const Raw& input, Fusion fusion) {
     const Raw x = pointwise(tape, input, project(first, kChannels, Act::sigmoid));
-    expect_left(tape, x, false);
+    const Raw x_term = term(tape, x, fusion);
     const Raw a = depthwise(tape, x, filtered(three));
-    expect_left(tape, x, true);
-    const Raw sum = mix(tape, std::vector<Term>{{1, a}, {0.5f, x}});
+    expect_left(tape, x, fusion);
+    const Raw sum = mix(tape, std::vector<Term>{{1, a}, {0.5f, x_term}});
     const Raw y = pointwise(tape, sum, project(first, kChannels, Act::hard_swish));
-    expect_left(tape, y, false);
+    const Raw y_term = term(tape, y, fusion);
     const Raw b = pointwise(tape, y, project(second, kChannels, Act::none));
-    expect_left(tape, y, true);
-    return Raw(mix(tape, std::vector<Term>{{0.5f, b}, {1, y}}));
+    expect_left(tape, y, fusion);
+    return Raw(mix(tape, std::vector<Term>{{0.5f, b}, {1, y_term}}));
   });
 }
 
-TEST_F(OpsTest, AStemLeavesItTooAndAnExpansionThatWasWrittenOut) {
+TEST_F(OpsTest, ASumLeavesThatOfAStemToo) {
   const SyntheticBatch data(kImages, kSide, kClasses);
   const ConvNorm stem = ConvNorm::stem(at_.at("stem"), 3, 8);
-  const ConvNorm expand = ConvNorm::pointwise(at_.at("a"), 16, 8);
   const ConvNorm three = ConvNorm::depthwise(at_.at("b"), 3, 8);
-  const ConvNorm five = ConvNorm::depthwise(at_.at("c"), 5, 16);
   const Conv op{stem.w, 8, 2, pad_axis(Padding::same, kSide, 3, 2), 1, stem.norm, kDecay};
+  check_composition(8, [=, batch = &data.batch](Tape& tape, const Raw&, Fusion fusion) {
+    Raw x = conv(tape, image(tape, host_inputs(*batch, {}), {kSide, 1}), op);
+    x.act = Act::hard_swish;
+    const Raw x_term = term(tape, x, fusion);
+    const Raw a = depthwise(tape, x, filtered(three));
+    expect_left(tape, x, fusion);
+    return Raw(mix(tape, std::vector<Term>{{1, a}, {1, x_term}}));
+  });
+}
+
+TEST_F(OpsTest, ASumLeavesThatOfAnExpansionWhichItWroteOut) {
+  const ConvNorm expand = ConvNorm::pointwise(at_.at("a"), 16, kChannels);
+  const ConvNorm five = ConvNorm::depthwise(at_.at("c"), 5, 16);
   Pointwise wider = project(expand, 16, Act::hard_swish);
   wider.output = Pointwise::Output::unstored;
-  check(
-      16, op.w,
-      [=, batch = &data.batch](Tape& tape, const Raw&) {
-        Raw x = conv(tape, image(tape, host_inputs(*batch, {}), {kSide, 1}), op);
-        x.act = Act::hard_swish;
-        const Raw a = depthwise(tape, x, filtered(three));
-        expect_left(tape, x, true);
-        const Raw sum = mix(tape, std::vector<Term>{{1, a}, {1, x}});
-        const Raw y = pointwise(tape, sum, wider);
-        const Raw b = depthwise(tape, y, filtered(five));
-        expect_left(tape, y, true);
-        return Raw(mix(tape, std::vector<Term>{{1, b}, {0.5f, y}}));
-      },
-      kDeepLimit);
+  check_composition(16, [=](Tape& tape, const Raw& input, Fusion fusion) {
+    const Raw x = pointwise(tape, input, wider);
+    const Raw x_term = term(tape, x, fusion);
+    const Raw a = depthwise(tape, x, filtered(five));
+    expect_left(tape, x, fusion);
+    return Raw(mix(tape, std::vector<Term>{{1, a}, {0.5f, x_term}}));
+  });
 }
 
 TEST_F(OpsTest, AReaderThatRanBeforeTheSumLeavesNothingToTake) {
   const ConvNorm first = ConvNorm::pointwise(at_.at("a"), kChannels, kChannels);
   const ConvNorm three = ConvNorm::depthwise(at_.at("b"), 3, kChannels);
   check(kChannels, {}, [=](Tape& tape, const Raw& input) {
-    const Raw x = pointwise(tape, input, project(first, kChannels, Act::sigmoid));
+    const Raw x = pointwise(tape, input, project(first, kChannels, Act::none));
     const Raw half = mix(tape, std::vector<Term>{{0.5f, x}});
-    expect_left(tape, x, false);
     const Raw a = depthwise(tape, x, filtered(three));
-    expect_left(tape, x, false);
+    expect_left(tape, x, Fusion::composed);
     return Raw(mix(tape, std::vector<Term>{{1, half}, {1, a}}));
   });
 }
@@ -335,21 +365,24 @@ TEST_F(OpsTest, AReaderThatRanBeforeTheSumLeavesNothingToTake) {
 TEST_F(OpsTest, WhatNobodyCanTakeIsWrittenOut) {
   const ConvNorm first = ConvNorm::pointwise(at_.at("a"), kChannels, kChannels);
   const ConvNorm three = ConvNorm::depthwise(at_.at("b"), 3, kChannels);
-  check(kChannels, {}, [=](Tape& tape, const Raw& input) {
+  check_composition(kChannels, [=](Tape& tape, const Raw& input, Fusion fusion) {
     static constexpr PhiloxKey kKey{1, Purpose::test, 0, 0};
     // For dropout ...
     const Raw x = pointwise(tape, input, project(first, kChannels, Act::sigmoid));
+    const Raw x_term = term(tape, x, fusion);
     const Raw dropped = dropout(tape, x, 0.4f, &kKey);
-    expect_left(tape, x, true);
-    const Raw sum = mix(tape, std::vector<Term>{{0.5f, dropped}, {2, x}});
+    expect_left(tape, x, fusion);
+    const Raw sum = mix(tape, std::vector<Term>{{0.5f, dropped}, {2, x_term}});
     // ... for the other term of the same tensor ...
     const Raw y = pointwise(tape, sum, project(first, kChannels, Act::hard_swish));
-    const Raw twice = mix(tape, std::vector<Term>{{0.5f, y}, {2, y}});
+    const Raw y_term = term(tape, y, fusion);
+    const Raw twice = mix(tape, std::vector<Term>{{0.5f, y}, {2, y_term}});
     // ... and for the convolution, where no gradient reaches the other reader.
     const Raw z = pointwise(tape, twice, project(first, kChannels, Act::sigmoid));
-    depthwise(tape, z, filtered(three));
-    expect_left(tape, z, true);
-    return Raw(mix(tape, std::vector<Term>{{0.5f, z}}));
+    const Raw z_term = term(tape, z, fusion);
+    if (fusion == Fusion::fused) depthwise(tape, z, filtered(three));
+    expect_left(tape, z, fusion);
+    return Raw(mix(tape, std::vector<Term>{{0.5f, z_term}}));
   });
 }
 
