@@ -122,6 +122,7 @@ void finish_moments(const FinishMoments& args) {
 
 template <Act A, bool Sums, Write How>
 void store_grad_as(const StoreGrad& args) {
+  const float* const addend = args.addend;
   for_groups(args.c, [&](int i, auto part, auto count) {
     constexpr int n = decltype(count)::value;
     using C = Channels<n, decltype(part)>;
@@ -133,7 +134,7 @@ void store_grad_as(const StoreGrad& args) {
       for (int j = 0; j < n; ++j) {
         const long p = row + j * kLanes;
         Vec dz = load(du + j * kLanes, part);
-        if (args.addend) dz += args.weight * load(args.addend + p, part);
+        if (addend) dz += args.weight * load(addend + p, part);
         Vec y = {};
         if constexpr (A != Act::none || Sums) y = load(args.y + p, part);
         if constexpr (A != Act::none) dz *= derivative<A>(scale.v[j] * y + shift.v[j]);

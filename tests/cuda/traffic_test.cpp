@@ -89,7 +89,7 @@ TEST(CudaTraffic, Pointwise) {
     const Filter sum{dw.tensor().data, DType::f32, {p.out, p.out}, {p.in, p.in}, 1};
     hold("pointwise backward" + name, pointwise_backward,
          {dy.args(), x.args(), filter, 0, dx.args(), sum}, p.backward);
-    if (p.gated) continue;
+    if (p.gated || p.hw == 7) continue;
     const GradField added(x, 30, Write::overwrite, Addend::elsewhere);
     hold("pointwise backward addend" + name, pointwise_backward,
          {dy.args(), x.args(), filter, 0, added.args(), sum}, p.backward);
