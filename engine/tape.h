@@ -8,13 +8,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
-#include <memory>
-#include <new>
 #include <optional>
-#include <type_traits>
 #include <vector>
 
 #include "engine/arena.h"
+#include "engine/closures.h"
+#include "engine/gradient_memory.h"
 #include "engine/param.h"
 #include "engine/range.h"
 #include "kernels/source.h"
@@ -100,12 +99,7 @@ class Tape {
   /// Records `closure(Tape&)`, which may capture trivially destructible values only.
   template <class Closure>
   void push(Closure closure) {
-    static_assert(std::is_trivially_destructible_v<Closure>);
-    if (!recording()) return;
-    void* at = place(sizeof(Closure), alignof(Closure));
-    new (at) Closure(closure);
-    entries_.push_back(
-        {[](void* self, Tape& tape) { (*static_cast<Closure*>(self))(tape); }, at, layer_});
+    if (recording()) closures_.push(closure, layer_);
   }
   /// Runs the closures from the end. Seeding the gradient of the loss is the loss op's closure.
   void backward();
@@ -138,25 +132,12 @@ class Tape {
     Tensor value, grad;
     Gradient gradient = Gradient::none;
     DType grad_type = DType::f32;
-    int born = 0;  // entries on the tape when it was made
+    int born = 0;  // closures on the tape when it was made
     std::optional<Deferral> deferral = {};
     int readers = 0;
   };
-  struct Entry {
-    void (*run)(void* closure, Tape& tape);
-    void* closure;
-    const char* layer;
-  };
-  void* place(std::size_t bytes, std::size_t align);
   Var make(Tensor shape, Gradient gradient, DType grad_type);
   void drop(Node& node);
-  /// How many nodes own the memory of a gradient that is shared; null: it has one owner.
-  struct Shared {
-    const void* data;
-    int owners;
-  };
-  Shared* shared(const Tensor& grad);
-  void disown(Tensor& grad);
 
   Stream stream_;
   Arena* arena_;
@@ -167,10 +148,8 @@ class Tape {
   bool forward_ = true;
   const char* layer_ = "";
   std::vector<Node> nodes_;
-  std::vector<Entry> entries_;
-  std::vector<Shared> shared_;
-  std::vector<std::unique_ptr<char[]>> chunks_;  // closures; kept between passes
-  std::size_t chunk_ = 0, offset_ = 0;
+  Closures<Tape> closures_;
+  GradientMemory gradients_;
 };
 
 }  // namespace tunas::engine
