@@ -7,7 +7,8 @@
 #include "kernels/conv.h"
 
 #include "kernels/library.h"
-#include "kernels/reduce.cuh"
+#include "kernels/moments.cuh"
+#include "kernels/source.cuh"
 
 namespace tunas::kernels::cuda {
 namespace {

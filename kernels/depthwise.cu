@@ -6,6 +6,7 @@
 #include "kernels/depthwise_cut.cuh"
 #include "kernels/depthwise_expanded.cuh"
 #include "kernels/library.h"
+#include "kernels/moments.cuh"
 
 namespace tunas::kernels::cuda {
 namespace {

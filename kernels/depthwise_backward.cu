@@ -12,6 +12,7 @@
 #include "kernels/depthwise_check.h"
 #include "kernels/depthwise_cut.cuh"
 #include "kernels/depthwise_expanded.cuh"
+#include "kernels/grad_writer.cuh"
 #include "kernels/library.h"
 
 namespace tunas::kernels::cuda {

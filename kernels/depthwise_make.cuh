@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/depthwise_load.cuh"
+#include "kernels/source.cuh"
 
 namespace tunas::kernels {
 

@@ -7,7 +7,9 @@
 // otherwise, but the same for both operands; so a lane loads neighbours.
 #pragma once
 
+#include "kernels/activation.cuh"
 #include "kernels/depthwise.cuh"
+#include "kernels/pack.cuh"
 #include "kernels/ptx.cuh"
 
 namespace tunas::kernels {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/depthwise.cuh"
+#include "kernels/pack.cuh"
 
 namespace tunas::kernels {
 

@@ -95,6 +95,4 @@ void with_columns(int n, const F& f) {
   }
 }
 
-constexpr int larger(int a, int b) { return a > b ? a : b; }
-
 }  // namespace tunas::kernels

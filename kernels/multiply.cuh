@@ -1,10 +1,10 @@
-// The product of two stages (operand.cuh) in shared memory, C[M][N] += A[M][K]*B[N][K]^T for one
+// The product of two stages (stage.cuh) in shared memory, C[M][N] += A[M][K]*B[N][K]^T for one
 // step of K: bf16 on tensor cores, float by plain fused multiply-adds in the order of k. Both
 // leave a thread the same elements of C, so that whoever reads the accumulators need not know.
 #pragma once
 
-#include "kernels/operand.cuh"
 #include "kernels/ptx.cuh"
+#include "kernels/stage.cuh"
 
 namespace tunas::kernels {
 

@@ -1,6 +1,7 @@
 #include "kernels/passes.h"
 
 #include "kernels/mix.h"
+#include "kernels/moments.cuh"
 #include "kernels/rows.cuh"
 
 namespace tunas::kernels {

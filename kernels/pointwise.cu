@@ -7,6 +7,7 @@
 
 #include "kernels/gemm.cuh"
 #include "kernels/library.h"
+#include "kernels/moments.cuh"
 
 namespace tunas::kernels::cuda {
 namespace {

@@ -2,7 +2,7 @@
 //
 // A block holds some outputs times many slices of the chunks; a slice takes its chunks one by one,
 // then the slices are joined in order. Floor: the partials once.
-#include "kernels/reduce.cuh"
+#include "kernels/moments.cuh"
 
 namespace tunas::kernels {
 namespace {

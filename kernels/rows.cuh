@@ -4,6 +4,8 @@
 #pragma once
 
 #include "kernels/check.h"
+#include "kernels/grad_writer.cuh"
+#include "kernels/reduce.cuh"
 #include "kernels/reduce.cuh"
 
 namespace tunas::kernels {

@@ -1,79 +1,14 @@
-// Source, SourceGrad and Incoming (source.h) as one thread sees them: the constants of its N
-// channels in registers, applied to packs on the way in and out.
+// Source and Incoming (source.h) as one thread reads them: the constants of its N channels in
+// registers, applied to packs on the way in.
+//
+//   z = scale*y + shift;  u = act(z);  dy = ca*dz + cb*y + cc,  dz = (weight*da + spread)*act'(z)
 #pragma once
 
+#include "kernels/activation.cuh"
 #include "kernels/pack.cuh"
-#include "kernels/ptx.cuh"
 #include "kernels/source.h"
 
 namespace tunas::kernels {
-
-__device__ inline float hard_sigmoid_of(float z) { return __saturatef(z * (1.0f / 6.0f) + 0.5f); }
-__device__ inline float sigmoid_of(float z) { return __fdividef(1.0f, 1.0f + __expf(-z)); }
-
-/// v <- act(v). The switch stands outside the loop: give it as many values at once as there are.
-template <int N>
-__device__ inline void activate(Act act, float (&v)[N]) {
-  switch (act) {
-    case Act::none:
-      break;
-    case Act::relu:
-#pragma unroll
-      for (float& z : v) z = relu_of(z);
-      break;
-    case Act::relu6:
-#pragma unroll
-      for (float& z : v) z = at_most_6(relu_of(z));
-      break;
-    case Act::hard_swish:
-#pragma unroll
-      for (float& z : v) z *= hard_sigmoid_of(z);
-      break;
-    case Act::sigmoid:
-#pragma unroll
-      for (float& z : v) z = sigmoid_of(z);
-      break;
-    case Act::hard_sigmoid:
-#pragma unroll
-      for (float& z : v) z = hard_sigmoid_of(z);
-      break;
-  }
-}
-
-/// d <- d*act'(z).
-template <int N>
-__device__ inline void activate_backward(Act act, const float (&z)[N], float (&d)[N]) {
-  switch (act) {
-    case Act::none:
-      break;
-    case Act::relu:
-#pragma unroll
-      for (int i = 0; i < N; ++i) d[i] = z[i] > 0 ? d[i] : 0.0f;
-      break;
-    case Act::relu6:
-#pragma unroll
-      for (int i = 0; i < N; ++i) d[i] = z[i] > 0 && z[i] < 6 ? d[i] : 0.0f;
-      break;
-    case Act::hard_swish:
-#pragma unroll
-      for (int i = 0; i < N; ++i) {
-        const float slope = fabsf(z[i]) < 3 ? z[i] * (1.0f / 6.0f) : 0.0f;
-        d[i] *= hard_sigmoid_of(z[i]) + slope;
-      }
-      break;
-    case Act::sigmoid:
-#pragma unroll
-      for (int i = 0; i < N; ++i) {
-        const float s = sigmoid_of(z[i]);
-        d[i] *= s * (1 - s);
-      }
-      break;
-    case Act::hard_sigmoid:
-#pragma unroll
-      for (int i = 0; i < N; ++i) d[i] = fabsf(z[i]) < 3 ? d[i] * (1.0f / 6.0f) : 0.0f;
-      break;
-  }
-}
 
 /// v[i] = from[c + i], or `absent` where from is null: loaded together, c being a multiple of N.
 template <int N>
@@ -180,57 +115,5 @@ __device__ inline void take_addend(const Addend& left, long at, float* d) {
 #pragma unroll
   for (int i = 0; i < N; ++i) d[i] += left.weight * da[i];
 }
-
-/// Receives da (or du) of one pixel after another: writes dz = da*act'(z), keeps S1 and S2/inv_std.
-template <class T, int N>
-struct GradWriter {
-  T* dz;
-  bool add;
-  float mean[N], s1[N], s2[N];
-
-  __device__ GradWriter(const SourceGrad& grad, int c)
-      : dz(static_cast<T*>(grad.dz.data)), add(grad.how == Write::accumulate) {
-    load_channels(grad.mean, c, 0.0f, mean);
-#pragma unroll
-    for (int i = 0; i < N; ++i) s1[i] = s2[i] = 0;
-  }
-  /// y: the raw value; d: da, becomes dz.
-  __device__ void put(long offset, const Reader<N>& reader, const float (&y)[N], float (&d)[N]) {
-    sum_da(reader, y, d);
-    write(offset, d);
-  }
-  /// The same without a place for dz.
-  __device__ void sum_da(const Reader<N>& reader, const float (&y)[N], float (&d)[N]) {
-    float z[N];
-#pragma unroll
-    for (int i = 0; i < N; ++i) z[i] = y[i];
-    reader.normalise(z);
-    activate_backward(reader.act, z, d);
-    sum(y, d);
-  }
-  /// d: dz already.
-  __device__ void put_dz(long offset, const float* y, float* d) {
-    sum(y, d);
-    write(offset, d);
-  }
-  /// The sums are those of this call; where dz accumulates so do they, each writer adding its
-  /// share.
-  __device__ void sum(const float* y, const float* d) {
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      s1[i] += d[i];
-      s2[i] += d[i] * (y[i] - mean[i]);
-    }
-  }
-  __device__ void write(long offset, float* d) {
-    if (add) {
-      float before[N];
-      load(dz + offset, before);
-#pragma unroll
-      for (int i = 0; i < N; ++i) d[i] += before[i];
-    }
-    store_part<T, N>(dz + offset, d);
-  }
-};
 
 }  // namespace tunas::kernels

@@ -73,6 +73,7 @@ void with_type(DType type, const F& f) {
 }
 
 constexpr int ceil_div(long a, long b) { return static_cast<int>((a + b - 1) / b); }
+constexpr int larger(int a, int b) { return a > b ? a : b; }
 
 }  // namespace kernels
 }  // namespace tunas
