@@ -6,7 +6,6 @@
 #include "kernels/check.h"
 #include "kernels/grad_writer.cuh"
 #include "kernels/reduce.cuh"
-#include "kernels/reduce.cuh"
 
 namespace tunas::kernels {
 

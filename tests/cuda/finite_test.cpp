@@ -5,7 +5,7 @@
 #include "kernels/norm.h"
 #include "kernels/softmax_xent.h"
 #include "kernels/update.h"
-#include "tests/cuda/device.h"
+#include "tests/cuda/field.h"
 
 namespace tunas::testing {
 namespace {

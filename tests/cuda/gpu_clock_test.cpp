@@ -2,7 +2,7 @@
 #include "kernels/vendor/gpu_clock.h"
 
 #include "kernels/update.h"
-#include "tests/cuda/device.h"
+#include "tests/cuda/field.h"
 
 namespace tunas {
 namespace {

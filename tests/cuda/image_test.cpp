@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "kernels/error.h"
-#include "tests/cuda/device.h"
+#include "tests/cuda/field.h"
 
 namespace tunas::testing {
 namespace {

@@ -24,7 +24,7 @@ struct DeferredField {
   double dz(std::size_t i, int c, int pixels, double da, double y) const {
     const std::size_t channel = i % c, image = i / (static_cast<std::size_t>(c) * pixels);
     const double z = scale.values[channel] * y + shift.values[channel];
-    return (weight * da + spread.values[image * c + channel]) * slope(kind, z);
+    return (weight * da + spread.values[image * c + channel]) * activate_grad(kind, z);
   }
 };
 
@@ -35,7 +35,7 @@ void check_slopes(const SourceField& x, const GradField& dx, const Values& du, c
   const std::size_t half = want.size() / 2;
   for (std::size_t i = 0; i < du.size(); ++i) {
     const std::size_t at = x.gate_index(i);
-    const double d = du[i] * x.gate.values[at] * slope(x.kind, x.z(i));
+    const double d = du[i] * x.gate.values[at] * activate_grad(x.kind, x.z(i));
     want[at] += d;
     want[half + at] += d * (x.y.values[i] - dx.mean.values[x.channel(i)]);
   }

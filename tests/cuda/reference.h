@@ -1,112 +1,10 @@
-// source.h in double: what a reader sees of a source, what comes back, what a norm makes of it.
+// source.h in double, what comes back: the gradient of a source, an incoming gradient; and the
+// moments that a normalisation has of an output.
 #pragma once
 
-#include <algorithm>
-#include <memory>
-
-#include "tests/cuda/device.h"
+#include "tests/cuda/source_field.h"
 
 namespace tunas::testing {
-
-inline double act(Act kind, double z) {
-  const double hard = std::clamp(z / 6 + 0.5, 0.0, 1.0);
-  switch (kind) {
-    case Act::none:
-      return z;
-    case Act::relu:
-      return std::max(z, 0.0);
-    case Act::relu6:
-      return std::clamp(z, 0.0, 6.0);
-    case Act::hard_swish:
-      return z * hard;
-    case Act::sigmoid:
-      return 1 / (1 + std::exp(-z));
-    case Act::hard_sigmoid:
-      return hard;
-  }
-  return 0;
-}
-
-inline double slope(Act kind, double z) {
-  const double inside = std::abs(z) < 3 ? 1 : 0;
-  const double s = 1 / (1 + std::exp(-z));
-  switch (kind) {
-    case Act::none:
-      return 1;
-    case Act::relu:
-      return z > 0 ? 1 : 0;
-    case Act::relu6:
-      return z > 0 && z < 6 ? 1 : 0;
-    case Act::hard_swish:
-      return std::clamp(z / 6 + 0.5, 0.0, 1.0) + inside * z / 6;
-    case Act::sigmoid:
-      return s * (1 - s);
-    case Act::hard_sigmoid:
-      return inside / 6;
-  }
-  return 0;
-}
-
-/// A random source with its normalisation, optionally gated, and the arguments that name it.
-struct SourceField {
-  Field y, scale, shift, gate;
-  Act kind;
-  bool normalised, gated;
-
-  SourceField(DType type, int n, int h, int w, int c, unsigned seed, Act a, bool norm = true,
-              bool with_gate = false)
-      : y(Field::random(type, n, h, w, c, seed)),
-        scale(Field::channels(c, seed + 1, 0.5, 6)),
-        shift(Field::channels(c, seed + 2, -1, 2)),
-        gate(Field::random(DType::f32, n, 1, 1, c, seed + 3, 0.1, 1)),
-        kind(a),
-        normalised(norm),
-        gated(with_gate) {}
-
-  kernels::Source args() const {
-    return {y.tensor(), normalised ? scale.f32() : nullptr, normalised ? shift.f32() : nullptr,
-            kind, gated ? gate.f32() : nullptr};
-  }
-  std::size_t size() const { return y.values.size(); }
-  int channel(std::size_t i) const { return static_cast<int>(i % y.tensor().c); }
-  std::size_t gate_index(std::size_t i) const {
-    const Tensor& t = y.tensor();
-    return i / (static_cast<std::size_t>(t.h) * t.w * t.c) * t.c + i % t.c;
-  }
-  double z(std::size_t i) const {
-    if (!normalised) return y.values[i];
-    return scale.values[channel(i)] * y.values[i] + shift.values[channel(i)];
-  }
-  double a(std::size_t i) const { return act(kind, z(i)); }
-  double u(std::size_t i) const { return gated ? a(i) * gate.values[gate_index(i)] : a(i); }
-};
-
-/// A random expansion of few channels, rounded as operands, to those of a source, which then holds
-/// what is made: not rounded, as forward sees it.
-struct ExpansionField {
-  SourceField from;
-  Field w;
-  Width out, in;
-
-  ExpansionField(SourceField& made, int channels, unsigned seed, Act kind)
-      : from(made.y.type(), made.y.tensor().n, made.y.tensor().h, made.y.tensor().w, channels, seed,
-             kind),
-        w(Field::random(made.y.type(), made.y.tensor().c + 16, 1, 1, channels + 8, seed + 4)),
-        out{made.y.tensor().c + 16, made.y.tensor().c},
-        in{channels + 8, channels} {
-    Field u(from.y.type(), 1, 1, 1, static_cast<int>(from.size()));
-    for (std::size_t i = 0; i < from.size(); ++i) u.values.push_back(from.u(i));
-    u.upload();
-    for (std::size_t i = 0; i < made.size(); ++i) {
-      const std::size_t row = i / out.now * in.now, line = i % out.now * in.max;
-      made.y.values[i] = 0;
-      for (int k = 0; k < in.now; ++k) made.y.values[i] += u.values[row + k] * w.values[line + k];
-    }
-  }
-  kernels::Expansion args() const {
-    return {from.args(), {w.tensor().data, from.y.type(), out, in, 1}};
-  }
-};
 
 /// Where another reader left a gradient to add: nowhere, in memory of its own, or where dz goes.
 enum class Addend { none, elsewhere, in_place };
@@ -164,7 +62,7 @@ struct GradField {
       want_s2 = s2.values;
     }
     for (std::size_t i = 0; i < da.size(); ++i) {
-      const double d = da[i] * slope(x.kind, x.z(i));
+      const double d = da[i] * activate_grad(x.kind, x.z(i));
       want_s1[i % c] += d;
       want_s2[i % c] += d * (x.y.values[i] - mean.values[i % c]) * inv_std.values[i % c];
     }
@@ -183,7 +81,7 @@ struct GradField {
     Values want_dz(du.size()), want_gate(dgate.tensor().size());
     for (std::size_t i = 0; i < du.size(); ++i) {
       const double gate = x.gated ? x.gate.values[x.gate_index(i)] : 1;
-      const double d = x.gated ? du[i] * gate : du[i] * slope(x.kind, x.z(i));
+      const double d = x.gated ? du[i] * gate : du[i] * activate_grad(x.kind, x.z(i));
       want_dz[i] = d + (before.empty() ? 0 : before[i]);
       want_gate[x.gate_index(i)] += du[i] * x.a(i);
     }
@@ -242,7 +140,7 @@ struct IncomingField {
     for (std::size_t i = 0; left.deferred && i < d.size(); ++i) {
       d[i] = left.weight * (left.da ? d[i] : 0) +
              (left.spread ? spread.values[i / image * c + i % c] : 0);
-      d[i] *= slope(left.act, scale.values[i % c] * y.values[i] + shift.values[i % c]);
+      d[i] *= activate_grad(left.act, scale.values[i % c] * y.values[i] + shift.values[i % c]);
     }
     for (std::size_t i = 0; normalised && i < d.size(); ++i) {
       d[i] = ca.values[i % c] * d[i] + cb.values[i % c] * y.values[i] + cc.values[i % c];

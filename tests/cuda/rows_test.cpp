@@ -69,7 +69,7 @@ TEST(CudaMix, BackwardAtTheKinks) {
       grad.dz = dz.tensor();
       kernels::cuda::mix_backward(gpu(), {dout.tensor(), 1.0f, x.args(), grad});
       Values want(8);
-      for (std::size_t i = 0; i < 8; ++i) want[i] = 3 * slope(kind, x.z(i));
+      for (std::size_t i = 0; i < 8; ++i) want[i] = 3 * activate_grad(kind, x.z(i));
       expect_near(dz, want, 1e-7, "dz");
     }
 }
@@ -153,8 +153,8 @@ TEST(CudaGate, ForwardAndBackward) {
       kernels::cuda::gate_backward(gpu(), {x.tensor(), kind, 0.75f, dgate.tensor(), dx.tensor()});
       Values want(x.values.size()), want_dx(x.values.size());
       for (std::size_t i = 0; i < want.size(); ++i) {
-        want[i] = 0.25 + 0.75 * act(kind, x.values[i]);
-        want_dx[i] = 0.75 * slope(kind, x.values[i]) * dgate.values[i];
+        want[i] = 0.25 + 0.75 * activate(kind, x.values[i]);
+        want_dx[i] = 0.75 * activate_grad(kind, x.values[i]) * dgate.values[i];
       }
       expect_near(gate, want, 1e-6, "gate");
       expect_near(dx, want_dx, limit(type), "dx");

@@ -4,7 +4,7 @@
 #include <map>
 
 #include "search/network.h"
-#include "tests/cuda/device.h"
+#include "tests/cuda/field.h"
 #include "tests/support/synthetic_batch.h"
 
 namespace tunas::testing {

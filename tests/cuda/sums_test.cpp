@@ -33,7 +33,7 @@ Values slope_sums(const SourceField& x, const Values& da, const Field& mean) {
   const std::size_t size = x.gate.values.size();
   Values sums(2 * size);
   for (std::size_t i = 0; i < x.size(); ++i) {
-    const double dz = da[i] * slope(x.kind, x.z(i));
+    const double dz = da[i] * activate_grad(x.kind, x.z(i));
     sums[x.gate_index(i)] += dz;
     sums[size + x.gate_index(i)] += dz * (x.y.values[i] - mean.values[x.channel(i)]);
   }

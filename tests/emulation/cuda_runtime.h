@@ -1,6 +1,6 @@
-// A small CUDA on the CPU, the part a kernel sees: qualifiers, vector types, built-in variables,
-// barriers, warp intrinsics; and the part of the runtime API that tunas calls. The kernels' own .cu
-// files are compiled against this by the host compiler (README.md).
+// A small CUDA on the CPU, the part a kernel sees: qualifiers, built-in variables, barriers, warp
+// intrinsics; and its launch. The kernels' own .cu files are compiled against this by the host
+// compiler (README.md).
 #pragma once
 
 #include <cmath>
@@ -12,6 +12,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "cuda_runtime_api.h"
+
 #define TUNAS_EMULATED_CUDA 1
 #define __global__
 #define __device__
@@ -21,26 +23,6 @@
 #define __align__(n) __attribute__((aligned(n)))
 // One host thread runs the blocks one by one, so its thread-local memory is the block's.
 #define __shared__ thread_local
-
-struct uint2 {
-  unsigned x, y;
-};
-struct alignas(16) uint4 {
-  unsigned x, y, z, w;
-};
-struct uint3 {
-  unsigned x, y, z;
-};
-struct alignas(8) float2 {
-  float x, y;
-};
-struct alignas(16) float4 {
-  float x, y, z, w;
-};
-struct dim3 {
-  unsigned x = 1, y = 1, z = 1;
-  dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}  // NOLINT
-};
 
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
@@ -144,83 +126,6 @@ __attribute__((no_sanitize("thread"), noinline)) inline unsigned atomicMin(unsig
 using std::isfinite;
 using std::isnan;
 
-enum cudaError_t {
-  cudaSuccess = 0,
-  cudaErrorInvalidValue = 1,
-  cudaErrorMemoryAllocation = 2,
-  cudaErrorNotReady = 600,
-  cudaErrorLaunchFailure = 719
-};
-enum cudaMemcpyKind {
-  cudaMemcpyHostToHost,
-  cudaMemcpyHostToDevice,
-  cudaMemcpyDeviceToHost,
-  cudaMemcpyDeviceToDevice,
-  cudaMemcpyDefault
-};
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
-inline constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
-inline constexpr unsigned cudaHostAllocDefault = 0;
-
-using cudaStream_t = struct CUstream_st*;
-using cudaEvent_t = struct CUevent_st*;
-using cudaGraph_t = struct CUgraph_st*;
-using cudaGraphExec_t = struct CUgraphExec_st*;
-struct cudaDeviceProp {
-  char name[256];
-  std::size_t totalGlobalMem;
-  int multiProcessorCount, major, minor;
-};
-struct cudaLaunchConfig_t {
-  dim3 gridDim, blockDim;
-  std::size_t dynamicSmemBytes = 0;
-  cudaStream_t stream = nullptr;
-  void* attrs = nullptr;
-  unsigned numAttrs = 0;
-};
-
-const char* cudaGetErrorString(cudaError_t error);
-cudaError_t cudaGetLastError();
-cudaError_t cudaGetDeviceCount(int* count);
-cudaError_t cudaSetDevice(int device);
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
-cudaError_t cudaDriverGetVersion(int* version);
-cudaError_t cudaRuntimeGetVersion(int* version);
-cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total);
-cudaError_t cudaMalloc(void** data, std::size_t bytes);
-cudaError_t cudaFree(void* data);
-cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned flags);
-cudaError_t cudaFreeHost(void* data);
-cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind);
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t stream);
-cudaError_t cudaMemset(void* to, int value, std::size_t bytes);
-cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream);
-cudaError_t cudaDeviceSynchronize();
-cudaError_t cudaStreamCreate(cudaStream_t* stream);
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
-cudaError_t cudaStreamDestroy(cudaStream_t stream);
-cudaError_t cudaStreamSynchronize(cudaStream_t stream);
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
-cudaError_t cudaEventCreate(cudaEvent_t* event);
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
-cudaError_t cudaEventDestroy(cudaEvent_t event);
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
-cudaError_t cudaEventSynchronize(cudaEvent_t event);
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end);
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
-                                 unsigned long long flags = 0);
-cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
-cudaError_t cudaGraphDestroy(cudaGraph_t graph);
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
-
-template <class T>
-cudaError_t cudaMalloc(T** data, std::size_t bytes) {
-  return cudaMalloc(reinterpret_cast<void**>(data), bytes);
-}
 template <class F>
 cudaError_t cudaFuncSetAttribute(F*, cudaFuncAttribute, int value) {
   return value <= 227 * 1024 ? cudaSuccess : cudaErrorInvalidValue;

@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "kernels/error.h"
-#include "tests/cuda/device.h"
+#include "tests/cuda/field.h"
 #include "tests/emulation/observer.h"
 #include "tests/emulation/specimens.h"
 

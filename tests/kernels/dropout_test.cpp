@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "tests/support/kernel_case.h"
+#include "tests/support/reference_small.h"
 #include "tests/support/sources.h"
 
 namespace tunas::test {

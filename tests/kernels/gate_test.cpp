@@ -2,6 +2,7 @@
 #include "kernels/gate.h"
 
 #include "tests/support/kernel_case.h"
+#include "tests/support/reference_small.h"
 #include "tests/support/sources.h"
 
 namespace tunas::test {

@@ -12,10 +12,11 @@ using kernels::MixForward;
 using kernels::MixSums;
 
 /// `k` in the problem is the number of terms. The first is as the problem says, the others have
-/// their own activation and are normalised or not in turn.
-class MixCase {
- public:
-  MixCase(Generator& random, const Problem& problem)
+/// their own activation; `differ` changes more of term t.
+class MixTerms {
+ protected:
+  template <class Differ>
+  MixTerms(Generator& random, const Problem& problem, const Differ& differ)
       : shape_{problem.n, problem.h, problem.w, problem.c.now},
         weights_(random.factors(problem.k)),
         dout_(random.tensor(shape_.size())) {
@@ -23,11 +24,41 @@ class MixCase {
     for (int t = 0; t < problem.k; ++t) {
       Problem term = problem;
       if (t > 0) term.act = kActs[t];
-      if (t > 0) term.norm = t % 2 == 0;
+      differ(t, term);
       sources_.push_back(draw_source(random, term, shape_));
       grads_.push_back(draw_grad(random, term, sources_.back()));
     }
   }
+
+  /// What backward of term t must leave.
+  Results grad_reference(std::size_t t) const {
+    Values da = dout_;
+    for (double& value : da) value *= weights_[t];
+    const GradValues& grad = grads_[t];
+    return grad.expected(reference::activated_grad(sources_[t], da, grad.mean, grad.inv_std));
+  }
+  /// Runs it.
+  void backward(Stream stream, std::size_t t, const kernels::SourceGrad& dx) const {
+    const SourceMemory x(sources_[t]);
+    const Guarded dout(dout_);
+    kernels::mix_backward(stream,
+                          {tensor(dout, shape_), static_cast<float>(weights_[t]), x.view(), dx});
+  }
+  static std::string name(std::size_t t) { return "term " + std::to_string(t) + " "; }
+
+  reference::Shape shape_;
+  Values weights_, dout_;
+  std::vector<reference::Source> sources_;
+  std::vector<GradValues> grads_;
+};
+
+/// Terms after the first are normalised or not in turn.
+class MixCase : MixTerms {
+ public:
+  MixCase(Generator& random, const Problem& problem)
+      : MixTerms(random, problem, [](int t, Problem& term) {
+          if (t > 0) term.norm = t % 2 == 0;
+        }) {}
 
   Results forward(Stream stream) const {
     std::vector<SourceMemory> memory;
@@ -56,34 +87,18 @@ class MixCase {
   Results backward(Stream stream) const {
     Results results;
     for (std::size_t t = 0; t < sources_.size(); ++t) {
-      const SourceMemory x(sources_[t]);
-      const Guarded dout(dout_);
       const GradMemory dx(grads_[t]);
-      kernels::mix_backward(
-          stream, {tensor(dout, shape_), static_cast<float>(weights_[t]), x.view(), dx.view()});
-      append(results, dx.results(), "term " + std::to_string(t) + " ");
+      MixTerms::backward(stream, t, dx.view());
+      append(results, dx.results(), name(t));
     }
     return results;
   }
 
   Results backward_reference() const {
     Results results;
-    for (std::size_t t = 0; t < sources_.size(); ++t) {
-      Values da = dout_;
-      for (double& value : da) value *= weights_[t];
-      const GradValues& grad = grads_[t];
-      append(results,
-             grad.expected(reference::activated_grad(sources_[t], da, grad.mean, grad.inv_std)),
-             "term " + std::to_string(t) + " ");
-    }
+    for (std::size_t t = 0; t < sources_.size(); ++t) append(results, grad_reference(t), name(t));
     return results;
   }
-
- private:
-  reference::Shape shape_;
-  Values weights_, dout_;
-  std::vector<reference::Source> sources_;
-  std::vector<GradValues> grads_;
 };
 
 class Mix : public ::testing::TestWithParam<Problem> {};
@@ -109,21 +124,12 @@ TEST_P(Mix, IsExactOnIntegers) {
 
 /// The sums of all terms (forward) must be those that mix_backward leaves of each (backward's
 /// reference is the same). All terms are normalised here.
-class MixSumsCase {
+class MixSumsCase : MixTerms {
  public:
   MixSumsCase(Generator& random, const Problem& problem)
-      : shape_{problem.n, problem.h, problem.w, problem.c.now},
-        weights_(random.factors(problem.k)),
-        dout_(random.tensor(shape_.size())) {
-    constexpr Act kActs[] = {Act::none, Act::relu6, Act::none, Act::relu};
-    for (int t = 0; t < problem.k; ++t) {
-      Problem term = problem;
-      if (t > 0) term.act = kActs[t];
-      if (t == 2) term.accumulate = !problem.accumulate;
-      sources_.push_back(draw_source(random, term, shape_));
-      grads_.push_back(draw_grad(random, term, sources_.back()));
-    }
-  }
+      : MixTerms(random, problem, [&problem](int t, Problem& term) {
+          if (t == 2) term.accumulate = !problem.accumulate;
+        }) {}
 
   Results forward(Stream stream) const {
     std::vector<SourceMemory> x;
@@ -149,14 +155,7 @@ class MixSumsCase {
   }
   Results forward_reference() const {
     Results results;
-    for (std::size_t t = 0; t < sources_.size(); ++t) {
-      Values da = dout_;
-      for (double& value : da) value *= weights_[t];
-      const GradValues& grad = grads_[t];
-      add_sums(results,
-               grad.expected(reference::activated_grad(sources_[t], da, grad.mean, grad.inv_std)),
-               t);
-    }
+    for (std::size_t t = 0; t < sources_.size(); ++t) add_sums(results, grad_reference(t), t);
     return results;
   }
 
@@ -164,10 +163,7 @@ class MixSumsCase {
     std::vector<GradMemory> grads;
     grads.reserve(sources_.size());
     for (std::size_t t = 0; t < sources_.size(); ++t) {
-      const SourceMemory x(sources_[t]);
-      const Guarded dout(dout_);
-      kernels::mix_backward(stream, {tensor(dout, shape_), static_cast<float>(weights_[t]),
-                                     x.view(), grads.emplace_back(grads_[t]).view()});
+      MixTerms::backward(stream, t, grads.emplace_back(grads_[t]).view());
     }
     return sums_of(grads);
   }
@@ -176,18 +172,13 @@ class MixSumsCase {
  private:
   static void add_sums(Results& results, Results of_term, std::size_t t) {
     of_term.erase(of_term.begin());  // dz
-    append(results, of_term, "term " + std::to_string(t) + " ");
+    append(results, of_term, name(t));
   }
   static Results sums_of(const std::vector<GradMemory>& grads) {
     Results results;
     for (std::size_t t = 0; t < grads.size(); ++t) add_sums(results, grads[t].results(), t);
     return results;
   }
-
-  reference::Shape shape_;
-  Values weights_, dout_;
-  std::vector<reference::Source> sources_;
-  std::vector<GradValues> grads_;
 };
 
 class SumsOfMix : public ::testing::TestWithParam<Problem> {};

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "tests/support/kernel_case.h"
+#include "tests/support/reference_small.h"
 #include "tests/support/sources.h"
 
 namespace tunas::test {

@@ -3,6 +3,7 @@
 
 #include "kernels/pointwise.h"
 #include "tests/support/kernel_case.h"
+#include "tests/support/reference_small.h"
 #include "tests/support/sources.h"
 
 namespace tunas::test {

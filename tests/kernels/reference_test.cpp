@@ -1,6 +1,6 @@
 // The double reference itself: its gradients against central differences, and the tools that
 // compare with it, which must be able to fail.
-#include "tests/support/reference.h"
+#include "tests/support/reference_small.h"
 
 #include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>

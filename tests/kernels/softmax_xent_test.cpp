@@ -6,7 +6,7 @@
 
 #include "tests/support/golden.h"
 #include "tests/support/kernel_case.h"
-#include "tests/support/reference.h"
+#include "tests/support/reference_small.h"
 
 namespace tunas::test {
 namespace {

@@ -4,7 +4,7 @@
 #include <memory>
 #include <stdexcept>
 
-#include "tests/support/reference.h"
+#include "tests/support/reference_small.h"
 
 namespace tunas::test {
 namespace {

@@ -1,8 +1,7 @@
-// The parts of the reference that work per channel, per image or per parameter.
+#include "tests/support/reference_small.h"
+
 #include <algorithm>
 #include <cmath>
-
-#include "tests/support/reference.h"
 
 namespace tunas::test::reference {
 
