@@ -1,12 +1,15 @@
-// Every kernel at the shapes of MobileNetV3-Large and of the search spaces, batch 128, bf16:
+// Every kernel at the shapes of MobileNetV3-Large and of the search spaces, and expansions with
+// what is behind them, stored or not, of MobileNetV2 as well; batch 128, bf16:
 // median time, bytes of the declared floor, GB/s, percent of the copy bandwidth measured first.
 //
 //   kernel_bench OUT.json [SUBSTRING]        only problems whose name contains SUBSTRING
 //
 // Inputs rotate through more memory than the second-level cache holds. A time is that of a run of
 // launches, so it contains the small second kernels and the gaps between launches.
+#include <array>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,56 +27,139 @@
 namespace tunas {
 namespace {
 
-void depthwise(Bench& b, int hw, int c, int k, int s, Act act) {
-  const Axis axis = pad_axis(Padding::same, hw, k, s);
-  const std::string name = "depthwise hw=" + std::to_string(hw) + " c=" + std::to_string(c) +
-                           " k=" + std::to_string(k) + " s=" + std::to_string(s);
-  const double in = 2.0 * kBatch * hw * hw * c, out = 2.0 * kBatch * axis.out * axis.out * c;
-  b.problem(name + " forward", in + out, [&] {
-    const Filter w{b.pool.take(2u * k * k * c), DType::bf16, {}, {c, c}, k};
-    kernels::DepthwiseForward args{b.source(hw, c, act),
-                                   w,
-                                   s,
-                                   axis.before,
-                                   axis.before,
-                                   {b.pool.floats(c), b.pool.floats(c)},
-                                   b.pool.tensor(axis.out, c)};
-    return [=, &b] { kernels::cuda::depthwise(b.context, args); };
+using kernels::DepthwiseBackward;
+using kernels::DepthwiseForward;
+using kernels::PointwiseBackward;
+using kernels::PointwiseForward;
+
+double bytes(int hw, int c) { return 2.0 * kBatch * hw * hw * c; }
+
+struct Window {
+  int hw, c, k, s;
+  Act act;
+
+  Axis axis() const { return pad_axis(Padding::same, hw, k, s); }
+  double in() const { return bytes(hw, c); }
+  double out() const { return bytes(axis().out, c); }
+  std::string name() const {
+    return "hw=" + std::to_string(hw) + " c=" + std::to_string(c) + " k=" + std::to_string(k) +
+           " s=" + std::to_string(s);
+  }
+};
+
+DepthwiseForward depthwise_forward(Bench& b, const Window& l) {
+  const Filter w{b.pool.take(2u * l.k * l.k * l.c), DType::bf16, {}, {l.c, l.c}, l.k};
+  const Axis axis = l.axis();
+  return {b.source(l.hw, l.c, l.act),
+          w,
+          l.s,
+          axis.before,
+          axis.before,
+          {b.pool.floats(l.c), b.pool.floats(l.c)},
+          b.pool.tensor(axis.out, l.c)};
+}
+
+DepthwiseBackward depthwise_backward(Bench& b, const Window& l) {
+  const Filter w{b.pool.take(2u * l.k * l.k * l.c), DType::bf16, {}, {l.c, l.c}, l.k};
+  const Filter dw{b.pool.take(4u * l.k * l.k * l.c), DType::f32, {}, {l.c, l.c}, l.k};
+  const Axis axis = l.axis();
+  const kernels::Source x = b.source(l.hw, l.c, l.act);
+  return {b.incoming(axis.out, l.c), x, w, l.s, axis.before, axis.before, 1e-5f, b.grad(x.y), dw};
+}
+
+void depthwise(Bench& b, const Window& l) {
+  b.problem("depthwise " + l.name() + " forward", l.in() + l.out(), [&] {
+    return [args = depthwise_forward(b, l), &b] { kernels::cuda::depthwise(b.context, args); };
   });
-  b.problem(name + " backward", 2 * in + 2 * out, [&] {
-    const Filter w{b.pool.take(2u * k * k * c), DType::bf16, {}, {c, c}, k};
-    const Filter dw{b.pool.take(4u * k * k * c), DType::f32, {}, {c, c}, k};
-    const kernels::Source x = b.source(hw, c, act);
-    kernels::DepthwiseBackward args{
-        b.incoming(axis.out, c), x, w, s, axis.before, axis.before, 1e-5f, b.grad(x.y), dw};
-    return [=, &b] { kernels::cuda::depthwise_backward(b.context, args); };
+  b.problem("depthwise " + l.name() + " backward", 2 * (l.in() + l.out()), [&] {
+    return [args = depthwise_backward(b, l), &b] {
+      kernels::cuda::depthwise_backward(b.context, args);
+    };
   });
+}
+
+PointwiseForward pointwise_forward(Bench& b, int hw, int in, int out, Act act) {
+  const Filter w{b.pool.take(2u * in * out), DType::bf16, {out, out}, {in, in}, 1};
+  return {b.source(hw, in, act),
+          w,
+          nullptr,
+          {b.pool.floats(out), b.pool.floats(out)},
+          b.pool.tensor(hw, out)};
+}
+
+PointwiseBackward pointwise_backward(Bench& b, int hw, int in, int out, Act act) {
+  const Filter w{b.pool.take(2u * in * out), DType::bf16, {out, out}, {in, in}, 1};
+  const Filter dw{b.pool.take(4u * in * out), DType::f32, w.out, w.in, 1};
+  const kernels::Source u = b.source(hw, in, act);
+  return {b.incoming(hw, out), u, w, 1e-5f, b.grad(u.y), dw, nullptr};
 }
 
 void pointwise(Bench& b, int hw, int in, int out, Act act) {
   const std::string name = "pointwise hw=" + std::to_string(hw) + " in=" + std::to_string(in) +
                            " out=" + std::to_string(out);
-  const double x = 2.0 * kBatch * hw * hw * in, y = 2.0 * kBatch * hw * hw * out;
-  const Filter shape{nullptr, DType::bf16, {out, out}, {in, in}, 1};
-  b.problem(name + " forward", x + y, [&] {
-    Filter w = shape;
-    w.data = b.pool.take(2u * in * out);
-    kernels::PointwiseForward args{b.source(hw, in, act),
-                                   w,
-                                   nullptr,
-                                   {b.pool.floats(out), b.pool.floats(out)},
-                                   b.pool.tensor(hw, out)};
-    return [=, &b] { kernels::cuda::pointwise(b.context, args); };
+  const double both = bytes(hw, in) + bytes(hw, out);
+  b.problem(name + " forward", both, [&] {
+    return [args = pointwise_forward(b, hw, in, out, act), &b] {
+      kernels::cuda::pointwise(b.context, args);
+    };
   });
-  b.problem(name + " backward", 2 * (x + y), [&] {
-    Filter w = shape, dw = shape;
-    w.data = b.pool.take(2u * in * out);
-    dw.data = b.pool.take(4u * in * out);
-    dw.type = DType::f32;
-    const kernels::Source u = b.source(hw, in, act);
-    kernels::PointwiseBackward args{b.incoming(hw, out), u, w, 1e-5f, b.grad(u.y), dw, nullptr};
-    return [=, &b] { kernels::cuda::pointwise_backward(b.context, args); };
+  b.problem(name + " backward", 2 * both, [&] {
+    return [args = pointwise_backward(b, hw, in, out, act), &b] {
+      kernels::cuda::pointwise_backward(b.context, args);
+    };
   });
+}
+
+/// Two kernels one after the other: a line for both and one for each.
+struct Half {
+  const char* name;
+  double bytes;
+};
+using Calls = std::array<std::function<void()>, 2>;
+void pair(Bench& b, const std::string& name, const Half& first, const Half& second,
+          const std::function<Calls()>& make) {
+  b.problem(name, first.bytes + second.bytes, [&]() -> std::function<void()> {
+    return [calls = make()] {
+      for (const auto& call : calls) call();
+    };
+  });
+  b.problem(name + first.name, first.bytes, [&] { return make()[0]; });
+  b.problem(name + second.name, second.bytes, [&] { return make()[1]; });
+}
+
+/// An expansion from `in` channels and the depthwise convolution behind it, with y of the first
+/// stored or made again by the second (Expansion of source.h): the lines that say where
+/// engine/ops/pointwise.cpp should do which. A pair's bytes are the floor of that way.
+void expansion(Bench& b, int in, const Window& l) {
+  const double u = bytes(l.hw, in), y = l.in();
+  for (const bool stored : {true, false}) {
+    const std::string name =
+        "expansion in=" + std::to_string(in) + " " + l.name() + (stored ? " stored" : " unstored");
+    const double kept = stored ? y : 0, read = stored ? y : u;
+    const auto connect = [=](kernels::Source& x, kernels::Expansion& made, Tensor& between,
+                             const kernels::Source& from, const Filter& w) {
+      if (!stored) made = {from, w};
+      if (!stored) between.data = nullptr;
+      x.y = between;
+    };
+    const Half pointwise{" pointwise", u + kept}, depthwise{" depthwise", read + l.out()};
+    pair(b, name + " forward", pointwise, depthwise, [&]() -> Calls {
+      PointwiseForward first = pointwise_forward(b, l.hw, in, l.c, Act::none);
+      DepthwiseForward second = depthwise_forward(b, l);
+      connect(second.x, second.expansion, first.y, first.x, first.w);
+      return {[=, &b] { kernels::cuda::pointwise(b.context, first); },
+              [=, &b] { kernels::cuda::depthwise(b.context, second); }};
+    });
+    const Half back{" depthwise", 2 * l.out() + read + y}, on{" pointwise", 2 * u + y + kept};
+    pair(b, name + " backward", back, on, [&]() -> Calls {
+      DepthwiseBackward first = depthwise_backward(b, l);
+      PointwiseBackward second = pointwise_backward(b, l.hw, in, l.c, Act::none);
+      connect(first.x, first.expansion, second.dy.y, second.x, second.w);
+      second.dy.dz = first.dx.dz;
+      return {[=, &b] { kernels::cuda::depthwise_backward(b.context, first); },
+              [=, &b] { kernels::cuda::pointwise_backward(b.context, second); }};
+    });
+  }
 }
 
 void conv(Bench& b, int out) {
@@ -211,10 +297,6 @@ void softmax(Bench& b) {
 }
 
 void run(Bench& b) {
-  struct Window {
-    int hw, c, k, s;
-    Act act;
-  };
   const Window windows[] = {{112, 16, 3, 1, Act::hard_swish}, {112, 64, 3, 2, Act::relu},
                             {56, 72, 3, 1, Act::relu},        {56, 72, 5, 2, Act::relu},
                             {28, 120, 5, 1, Act::relu},       {28, 240, 3, 2, Act::hard_swish},
@@ -227,7 +309,7 @@ void run(Bench& b) {
                             {56, 144, 5, 1, Act::relu6},      {56, 144, 7, 1, Act::relu6},
                             {28, 240, 7, 1, Act::relu6},      {14, 576, 5, 1, Act::relu6},
                             {14, 576, 7, 1, Act::relu6},      {7, 1152, 7, 1, Act::relu6}};
-  for (const Window& w : windows) depthwise(b, w.hw, w.c, w.k, w.s, w.act);
+  for (const Window& w : windows) depthwise(b, w);
   struct Product {
     int hw, in, out;
     Act act;
@@ -244,6 +326,22 @@ void run(Bench& b) {
                               {7, 960, 160, Act::hard_swish},  {1, 960, 1280, Act::none},
                               {1, 1280, 1000, Act::hard_swish}};
   for (const Product& p : products) pointwise(b, p.hw, p.in, p.out, p.act);
+  struct Expanded {
+    int in;
+    Window window;
+  };
+  // Of MobileNetV3-Large, then of MobileNetV2, to where it should not pay any more.
+  const Expanded expansions[] = {
+      {16, {112, 64, 3, 2, Act::relu}},       {24, {56, 72, 3, 1, Act::relu}},
+      {24, {56, 72, 5, 2, Act::relu}},        {40, {28, 120, 5, 1, Act::relu}},
+      {40, {28, 240, 3, 2, Act::hard_swish}}, {80, {14, 200, 3, 1, Act::hard_swish}},
+      {80, {14, 480, 3, 1, Act::hard_swish}}, {112, {14, 672, 5, 2, Act::hard_swish}},
+      {160, {7, 960, 5, 1, Act::hard_swish}}, {16, {112, 96, 3, 2, Act::relu6}},
+      {24, {56, 144, 3, 1, Act::relu6}},      {24, {56, 144, 3, 2, Act::relu6}},
+      {32, {28, 192, 3, 1, Act::relu6}},      {32, {28, 192, 3, 2, Act::relu6}},
+      {64, {14, 384, 3, 1, Act::relu6}},      {96, {14, 576, 3, 1, Act::relu6}},
+      {160, {7, 960, 3, 1, Act::relu6}}};
+  for (const Expanded& e : expansions) expansion(b, e.in, e.window);
   conv(b, 16);
   conv(b, 32);
   maps(b, 112, 16);

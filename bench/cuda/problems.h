@@ -122,7 +122,7 @@ struct Bench {
     std::snprintf(line, sizeof line,
                   R"({"kernel": "%s", "us": %.2f, "mbytes": %.3f, "gb_s": %.0f, "percent": %.1f})",
                   name.c_str(), us, bytes / 1e6, gbs, percent);
-    std::printf("%-44s %9.2f us %9.1f MB %6.0f GB/s %5.1f %%\n", name.c_str(), us, bytes / 1e6, gbs,
+    std::printf("%-64s %9.2f us %9.1f MB %6.0f GB/s %5.1f %%\n", name.c_str(), us, bytes / 1e6, gbs,
                 percent);
     std::fflush(stdout);
     lines.emplace_back(line);

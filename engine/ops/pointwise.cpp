@@ -11,8 +11,8 @@ namespace {
 /// An expansion is known by its activation: others leave that to a layer of its own.
 bool made_again(const Tensor& in, const Pointwise& op) {
   // By an H100's data sheet a product of up to 100 channels takes less time than its bytes (half of
-  // that here: nothing was measured); small images are mostly halo. On the CPU it pays where
-  // depthwise_bench says so.
+  // that here until the lines `expansion` of cuda_kernel_bench have been seen); small images are
+  // mostly halo. On the CPU it pays where depthwise_bench says so.
   const bool half = in.type == DType::bf16;
   const int most = half ? 48 : 16, least_side = half ? 28 : 112;
   return op.act != Act::none && op.out > 2 * in.c && in.c <= most && in.h >= least_side;
