@@ -16,19 +16,11 @@
 #include "engine/gradient_memory.h"
 #include "engine/param.h"
 #include "engine/range.h"
+#include "engine/var.h"
 #include "kernels/source.h"
 #include "kernels/stream.h"
 
 namespace tunas::engine {
-
-struct Var {
-  int id = -1;
-  explicit operator bool() const { return id >= 0; }
-};
-
-/// What a pass is for. `search_validation` and training use batch statistics; `evaluate` uses the
-/// running averages of a network trained alone. Only `train` records closures.
-enum class Pass : unsigned char { train, search_validation, evaluate };
 
 class Tape {
  public:
