@@ -239,6 +239,38 @@ TEST(CudaPointwise, OutputsThatAreNotStored) {
   }
 }
 
+/// What cc adds to du is the same in every row, so that the sums over rows show what two bf16 of it
+/// would lack. Where dz and u are zero it is all there is.
+TEST(CudaPointwise, OutputsThatAreNotStoredHaveAConstantInFloat) {
+  const int in = 40;
+  for (const int out : {64, 320}) {
+    SourceField x(DType::bf16, 1, 2, 2, in, 1, Act::none, false);
+    IncomingField dy(DType::bf16, 1, 2, 2, out, 20);
+    for (Field* zero : {&x.y, &dy.dz}) {
+      for (double& v : zero->values) v = 0;
+      zero->upload();
+    }
+    dy.cc = Field::channels(out, 24, 0.5, 1);
+    const Field w = Field::random(DType::bf16, out, 1, 1, in, 5, 0.5, 1);
+    const Field dw = Field::random(DType::f32, out, 1, 1, in, 40);
+    Values du(x.size());
+    for (std::size_t i = 0; i < du.size(); ++i)
+      for (int o = 0; o < out; ++o) du[i] += dy.cc.values[o] * w.values[o * in + i % in];
+    kernels::Incoming incoming = dy.args();
+    incoming.y.data = nullptr;
+    const GradField dx(x, 30);
+    const Width all{out, out}, few{in, in};
+    kernels::cuda::pointwise_backward(gpu(), {incoming,
+                                              x.args(),
+                                              {w.tensor().data, DType::bf16, all, few, 1},
+                                              0,
+                                              dx.args(),
+                                              {dw.tensor().data, DType::f32, all, few, 1},
+                                              nullptr});
+    dx.check_sums(du, 8e-7);
+  }
+}
+
 /// Every slice of the joint kernel, whole and ragged, with rows for several tiles a block.
 TEST(CudaPointwise, SlicesOfTheJointKernel) {
   for (const int in : {24, 32, 48, 64, 72, 128, 200})
