@@ -201,13 +201,14 @@ TEST(CudaDepthwise, ExpandsForEveryWindowStrideAndPadding) {
 }
 
 /// Sources of fewer channels than are multiplied at once and of more than are held; act(0) that is
-/// not 0; as many channels as a block has threads for, and more.
+/// not 0, of the source and of what is made; as many channels as a block has threads for, and more.
 TEST(CudaDepthwise, ExpandsWidthsAndSizes) {
   for (const int k : {3, 5, 7})
     for (const int stride : {1, 2}) {
       run(expanded({1, 1, 1, 8, 8, k, stride}, 8, Act::relu));
       run(expanded({1, 3, 30, 8, 960, k, stride, Padding::same, Act::hard_swish}, 40));
-      run(expanded({2, 14, 14, 120, 200, k, stride, Padding::same, Act::sigmoid}, 40));
+      run(expanded({2, 14, 14, 120, 200, k, stride, Padding::same, Act::sigmoid}, 40,
+                   Act::sigmoid));
       run(expanded({1, 7, 7, 240, 240, k, stride, Padding::symmetric, Act::relu}, 48));
       run(expanded({2, 21, 9, 72, 72, k, stride, Padding::same, Act::none}, 24, Act::relu6));
       run(expanded({1, 11, 8, 136, 136, k, stride, Padding::same, Act::relu6}, 200));
