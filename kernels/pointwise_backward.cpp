@@ -337,8 +337,8 @@ void check(const PointwiseBackward& args) {
   check_addend(kernel, dx);
   if (!dx.dz) return;
   check_same_shape(kernel, "dx.dz", dx.dz, x);
-  if (args.x.gate) refuse_addend(kernel, dx);
   if (args.x.gate) {
+    refuse_addend(kernel, dx);
     require(dx.dgate && !dx.sum_dz && !dx.sum_dz_xhat, kernel,
             ": a gated x needs dgate, and its sums over the batch are not known yet");
     require(!dx.slope_sums == !dx.mean, kernel, ": slope_sums and mean of a gated x go together");
