@@ -55,27 +55,39 @@ struct Gemm {
   }
 };
 
-/// The epilogue's view of a finished tile, [rows][kColumns] floats in shared memory: a thread has a
-/// fixed pack of columns and visits every kSlots-th row.
-template <int kColumns, int kTileRows = kGemmRows, int kThreads = kGemmThreads,
+/// The epilogue's view of a finished tile, [rows][kColumns] of T in shared memory: a thread has a
+/// fixed pack of the columns that exist and visits every slots-th row, so that a narrow slice idles
+/// only the threads that are left of whole rows.
+template <class T, int kColumns, int kTileRows = kGemmRows, int kThreads = kGemmThreads,
           int kOwn = kGemmPack>
 struct FinishedTile {
-  static constexpr int kRows = kTileRows, kPack = kOwn;
-  static constexpr int kStride = kColumns + 4;
-  static constexpr int kBytes = kRows * kStride * 4;
-  static constexpr int kLanes = kColumns / kPack, kSlots = kThreads / kLanes;
+  static constexpr int kRows = kTileRows, kPack = kOwn, kThreadCount = kThreads;
+  static constexpr int kStride = kColumns + 16 / static_cast<int>(sizeof(T));
+  static constexpr int kBytes = kRows * kStride * static_cast<int>(sizeof(T));
 
-  __device__ static int lane() { return static_cast<int>(threadIdx.x) % kLanes; }
-  __device__ static int slot() { return static_cast<int>(threadIdx.x) / kLanes; }
+  int lanes, slots, lane, slot;
 
-  __device__ static void write(const Accumulators<kColumns, kRows, kThreads>& c, float* tile) {
+  /// `columns`: from the first one to the end of the matrix.
+  __device__ explicit FinishedTile(int columns)
+      : lanes((columns < kColumns ? columns : kColumns) / kPack),
+        slots(kThreads / lanes),
+        lane(static_cast<int>(threadIdx.x % lanes)),
+        slot(static_cast<int>(threadIdx.x / lanes)) {}
+
+  /// The thread's first row; idle threads have none.
+  __device__ int first_row() const { return slot < slots ? slot : kRows; }
+  __device__ static void write(const Accumulators<kColumns, kRows, kThreads>& c, T* tile) {
     c.each([&](int row, int column, float v0, float v1) {
-      *reinterpret_cast<float2*>(tile + row * kStride + column) = {v0, v1};
+      store(tile + row * kStride + column, {v0, v1});
     });
     __syncthreads();
   }
-  __device__ static void read(const float* tile, int row, float (&v)[kPack]) {
-    load(tile + row * kStride + lane() * kPack, v);
+  __device__ void read(const T* tile, int row, float (&v)[kPack]) const {
+    load(tile + row * kStride + lane * kPack, v);
+  }
+  /// As it lies in memory.
+  __device__ Raw<T, kPack> read_raw(const T* tile, int row) const {
+    return load_raw<T, kPack>(tile + row * kStride + lane * kPack);
   }
 };
 

@@ -4,7 +4,8 @@
 //   gated     da = du*gate; of every image dgate and, where they are wanted, the two slope sums
 //
 // Chunks of a gated source do not cross images (row_chunks.cuh). A block leaves the sums of an
-// image after each of its chunks, those of the whole at its end.
+// image after each of its chunks, those of the whole at its end. Between tiles they lie in shared
+// memory, each thread's its own: no register holds them while the next tile is multiplied.
 #pragma once
 
 #include "kernels/gemm.cuh"
@@ -13,99 +14,117 @@
 
 namespace tunas::kernels::cuda {
 
-/// A thread has four channels: what it keeps of them lies beside accumulators and loads in flight.
+/// A thread has four channels: their constants lie beside accumulators and loads in flight.
 inline constexpr int kGradPack = 4;
 template <int kColumns, int kRows = kGemmRows, int kThreads = kGemmThreads>
-using FinishedGrad = FinishedTile<kColumns, kRows, kThreads, kGradPack>;
+using FinishedGrad = FinishedTile<float, kColumns, kRows, kThreads, kGradPack>;
 
 template <class T, class Tile>
 struct GradEpilogue {
+  enum Sum { kS1, kS2, kGate, kSums };  // the last of du*a
+  static constexpr int kBytes = kSums * Tile::kThreadCount * kGradPack * 4;
+
   const Source& x;
   const SourceGrad& dx;
   const GradSums& to;
-  int first, channel;  // of the block, of the thread
-  bool idle;
-  GradWriter<T, kGradPack> writer;
-  float gate[kGradPack] = {};  // sums of du*a
+  Tile own;
+  int channel;
+  float4* kept;  // [kSums][thread]
 
   __device__ GradEpilogue(const Source& source, const SourceGrad& grad, const GradSums& sums,
-                          int first_channel)
+                          int first_channel, void* shared)
       : x(source),
         dx(grad),
         to(sums),
-        first(first_channel),
-        channel(first + Tile::lane() * kGradPack),
-        idle(channel >= x.y.c),
-        writer(grad, idle ? 0 : channel) {}
+        own(source.y.c - first_channel),
+        channel(first_channel + own.lane * kGradPack),
+        kept(static_cast<float4*>(shared)) {
+    for (int i = 0; i < kSums; ++i) keep(i, {0, 0, 0, 0});
+  }
+  __device__ void keep(int which, const float (&v)[kGradPack]) const {
+    store(reinterpret_cast<float*>(kept + which * Tile::kThreadCount + threadIdx.x), v);
+  }
+  __device__ void recall(int which, float (&v)[kGradPack]) const {
+    load(reinterpret_cast<const float*>(kept + which * Tile::kThreadCount + threadIdx.x), v);
+  }
 
   /// `raw`: the source of the tile's first row, this block's channels, in rows of `stride`.
-  __device__ void put(const RowTile& rows, const float* tile, const T* raw, int stride) {
-    if (idle) return;
-    load_channels(dx.mean, channel, 0.0f, writer.mean);  // anew: no register keeps it meanwhile
+  __device__ void put(const RowTile& rows, const float* tile, const T* raw, int stride) const {
+    GradWriter<T, kGradPack> writer(dx, channel);
+    recall(kS1, writer.s1);
+    recall(kS2, writer.s2);
     const Reader<kGradPack> reader(x, channel);
-    float factor[kGradPack];
-    const int image = x.gate ? rows.row / (x.y.h * x.y.w) : 0;
-    load_channels(x.gate, image * x.y.c + channel, 1.0f, factor);
+    const int left = rows.end - rows.row, count = left < Tile::kRows ? left : Tile::kRows;
+    float factor[kGradPack], gate[kGradPack];
+    if (x.gate) {
+      const int image = rows.row / (x.y.h * x.y.w);
+      load(x.gate + static_cast<long>(image) * x.y.c + channel, factor);
+      recall(kGate, gate);
+    }
 #pragma unroll 1
-    for (int r = Tile::slot(); r < Tile::kRows && rows.row + r < rows.end; r += Tile::kSlots) {
+    for (int r = own.first_row(); r < count; r += own.slots) {
+      float du[kGradPack], y[kGradPack], z[kGradPack];
+      own.read(tile, r, du);
+      load(raw + static_cast<long>(r) * stride + own.lane * kGradPack, y);
+#pragma unroll
+      for (int i = 0; i < kGradPack; ++i) z[i] = y[i];
+      reader.normalise(z);
       const long at = static_cast<long>(rows.row + r) * x.y.c + channel;
-      float du[kGradPack], y[kGradPack];
-      Tile::read(tile, r, du);
-      load(raw + static_cast<long>(r) * stride + Tile::lane() * kGradPack, y);
       if (x.gate) {
-        put_gated(at, reader, factor, y, du);
+        pass_gate(reader.act, z, factor, du, gate);
+        store(writer.dz + at, du);
       } else {
         take_addend<T, kGradPack>(dx.addend, at, du);
-        writer.put(at, reader, y, du);
       }
+      activate_backward(reader.act, z, du);
+      writer.sum(y, du);
+      if (!x.gate) writer.write(at, du);
     }
+    keep(kS1, writer.s1);
+    keep(kS2, writer.s2);
+    if (x.gate) keep(kGate, gate);
   }
-  __device__ void put_gated(long at, const Reader<kGradPack>& reader,
-                            const float (&factor)[kGradPack], const float (&y)[kGradPack],
-                            float (&d)[kGradPack]) {
-    float z[kGradPack], a[kGradPack];
-#pragma unroll
-    for (int i = 0; i < kGradPack; ++i) z[i] = y[i];
-    reader.normalise(z);
+  /// d: du, becomes da = du*gate.
+  __device__ static void pass_gate(Act act, const float (&z)[kGradPack],
+                                   const float (&factor)[kGradPack], float (&d)[kGradPack],
+                                   float (&gate)[kGradPack]) {
+    float a[kGradPack];
 #pragma unroll
     for (int i = 0; i < kGradPack; ++i) a[i] = z[i];
-    activate(reader.act, a);
+    activate(act, a);
 #pragma unroll
     for (int i = 0; i < kGradPack; ++i) {
       gate[i] += d[i] * a[i];
       d[i] *= factor[i];
     }
-    store(writer.dz + at, d);
-    activate_backward(reader.act, z, d);
-    writer.sum(y, d);
   }
 
   /// After a chunk; all threads must call it.
-  __device__ void leave_image(const RowChunks& chunks, int chunk, float* buffer) {
+  __device__ void leave_image(const RowChunks& chunks, int chunk, float* buffer) const {
     if (!x.gate) return;
     const int parts = chunks.parts(), image = chunk / parts;
     const long at = (chunk - image * parts) * to.stride + static_cast<long>(image) * x.y.c;
-    leave(gate, to.dgate + at, buffer);
+    leave(kGate, to.dgate + at, buffer);
     if (to.slopes) {
-      leave(writer.s1, to.slopes + at, buffer);
-      leave(writer.s2, to.slopes + at + static_cast<long>(x.y.n) * x.y.c, buffer);
+      leave(kS1, to.slopes + at, buffer);
+      leave(kS2, to.slopes + at + static_cast<long>(x.y.n) * x.y.c, buffer);
     }
     __syncthreads();
   }
   /// At the end; all threads must call it.
-  __device__ void leave_whole(float* buffer) {
+  __device__ void leave_whole(float* buffer) const {
     if (!to.whole) return;
     float* at = to.whole + static_cast<long>(blockIdx.y) * 2 * x.y.c;
-    leave(writer.s1, at, buffer);
-    leave(writer.s2, at + x.y.c, buffer);
+    leave(kS1, at, buffer);
+    leave(kS2, at + x.y.c, buffer);
   }
-  __device__ void leave(float (&sums)[kGradPack], float* at, float* buffer) const {
-    const int c = x.y.c, begin = first;
-    sum_slots(sums, buffer, Tile::kLanes, Tile::kSlots, [=](int i, int lane, float sum) {
-      if (begin + lane * kGradPack + i < c) at[begin + lane * kGradPack + i] = sum;
-    });
-#pragma unroll
-    for (float& sum : sums) sum = 0;
+  __device__ void leave(Sum which, float* at, float* buffer) const {
+    float sums[kGradPack];
+    recall(which, sums);
+    const int begin = channel - own.lane * kGradPack;
+    sum_slots(sums, buffer, own.lanes, own.slots,
+              [=](int i, int lane, float sum) { at[begin + lane * kGradPack + i] = sum; });
+    keep(which, {0, 0, 0, 0});
   }
 };
 

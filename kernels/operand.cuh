@@ -37,11 +37,26 @@ struct WeightOperand {
   }
 };
 
+/// The image of a line, line/pixels, for lines below 2^31: with 2^(s-31) the least power of two
+/// that is not below pixels, the factor 2^s/pixels + 1 errs by less than 2^(s-31)/pixels a line.
+struct Images {
+  unsigned factor;
+  int shift = 31;
+
+  Images(int pixels) {  // NOLINT: a number of pixels is what stands for it
+    while (1LL << (shift - 31) < pixels) ++shift;
+    factor = static_cast<unsigned>((1ULL << shift) / static_cast<unsigned>(pixels) + 1);
+  }
+  __device__ int of(int line) const {
+    return static_cast<int>(static_cast<unsigned long long>(line) * factor >> shift);
+  }
+};
+
 template <class T>
 struct SourceOperand {
   Source x;
   int lines, width;
-  int pixels;  // of an image: which gate a line has
+  Images images;  // which gate a line has
 
   using Element = T;
   using Loaded = GemmPack<T>;
@@ -64,7 +79,7 @@ struct SourceOperand {
       unpack<T>(held[e], v);
       reader.value(v);
       if (x.gate) {
-        const int at = line + e * step, image = (at < lines ? at : 0) / pixels;
+        const int at = line + e * step, image = images.of(at < lines ? at : 0);
         float gate[kGemmPack];
         load(x.gate + static_cast<long>(image) * width + c, gate);
 #pragma unroll
@@ -79,7 +94,7 @@ template <class T>
 struct IncomingOperand {
   Incoming dy;
   int lines, width;
-  int pixels;  // of an image: which spread a line has
+  Images images;  // which spread a line has
 
   using Element = T;
   struct Loaded {
@@ -111,7 +126,7 @@ struct IncomingOperand {
         unpack<T>(reinterpret_cast<const Raw<T, kPart>*>(&held[e].dz)[part], dz);
         unpack<T>(reinterpret_cast<const Raw<T, kPart>*>(&held[e].y)[part], y);
         const int at = line + e * step;
-        undefer(dy.deferred, (at < lines ? at : 0) / pixels, width, c + part * kPart, y, dz);
+        undefer(dy.deferred, images.of(at < lines ? at : 0), width, c + part * kPart, y, dz);
 #pragma unroll
         for (int i = 0; i < kPart; ++i) dz[i] = reader.value(i, dz[i], y[i]);
         store(reinterpret_cast<T*>(&out[e]) + part * kPart, dz);

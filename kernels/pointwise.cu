@@ -7,7 +7,7 @@
 
 #include "kernels/gemm.cuh"
 #include "kernels/library.h"
-#include "kernels/moments.cuh"
+#include "kernels/tile_moments.cuh"
 
 namespace tunas::kernels::cuda {
 namespace {
@@ -25,17 +25,44 @@ struct PointwiseOutput {
   float* partial;
 };
 
+template <class Y, class C>
+__device__ inline void add_bias(const PointwiseOutput<Y>& out, int first, C& c) {
+  const int at = first + C::first_column() + static_cast<int>(threadIdx.x) % 4 * 2;
+  const float* from = out.bias + at;
+  const int left = out.used - at;
+#pragma unroll
+  for (int n = 0; n < C::kTiles; ++n) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float bias = n * 8 + i < left ? from[n * 8 + i] : 0.0f;
+#pragma unroll
+      for (int m = 0; m < C::kDown; ++m) {
+        c.v[m][n][i] += bias;
+        c.v[m][n][i + 2] += bias;
+      }
+    }
+  }
+}
+
+template <class T, class Y, int kColumns>
+struct ForwardTile {
+  using Product = ForwardGemm<T, kColumns>;
+  using Output = FinishedTile<Y, kColumns>;
+  // The stages, in whose place the finished tile stands, then the moments.
+  static constexpr int kMoments = larger(Product::kSharedBytes, Output::kBytes);
+  static constexpr int kSharedBytes = kMoments + TileMoments<kColumns>::kBytes;
+};
+
 template <class T, class Y, int kColumns>
 __global__ void __launch_bounds__(kGemmThreads, 2)
     pointwise_kernel(SourceOperand<T> u, WeightOperand<T> w, PointwiseOutput<Y> out) {
-  using Tile = FinishedTile<kColumns>;
-  auto* tile = dynamic_shared<float>();
-  const int first = static_cast<int>(blockIdx.x) * kColumns;
-  const int channel = first + Tile::lane() * kGemmPack;
-  const bool idle = channel >= out.c;
-  __shared__ float pivots[kColumns];  // of the moments: the block's first row
-  float sum[kGemmPack] = {}, squares[kGemmPack] = {};
-  float count = 0;
+  using Forward = ForwardTile<T, Y, kColumns>;
+  auto* shared = dynamic_shared<char>();
+  const int first = static_cast<int>(blockIdx.x) * kColumns, columns = out.c - first;
+  const typename Forward::Output own(columns);
+  const int channel = first + own.lane * kGemmPack;
+  auto* tile = reinterpret_cast<Y*>(shared);
+  const TileMoments<kColumns> moments(shared + Forward::kMoments);
   const int tiles = (u.lines + kGemmRows - 1) / kGemmRows, step = static_cast<int>(gridDim.y);
   const int t0 = static_cast<int>(blockIdx.y);
   ForwardGemm<T, kColumns> gemm(u, w, t0 * kGemmRows, first, 0);
@@ -43,55 +70,36 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
     Accumulators<kColumns> acc;
     acc.clear();
     gemm.run(t * kGemmRows, t + step < tiles ? (t + step) * kGemmRows : -1, first, 0, w.width,
-             dynamic_shared<T>(), acc);
-    Tile::write(acc, tile);
-    if (t == t0) {
-      if (threadIdx.x < kColumns) pivots[threadIdx.x] = tile[threadIdx.x];
-      __syncthreads();
+             reinterpret_cast<T*>(shared), acc);
+    const int left = u.lines - t * kGemmRows, rows = left < kGemmRows ? left : kGemmRows;
+    if (out.partial) {
+      if (t == t0) moments.start(acc);
+      moments.put(acc, rows, columns);
     }
-    float bias[kGemmPack], pivot[kGemmPack];
-#pragma unroll
-    for (int i = 0; i < kGemmPack; ++i) {
-      bias[i] = out.bias && channel + i < out.used ? out.bias[channel + i] : 0.0f;
-      pivot[i] = pivots[Tile::lane() * kGemmPack + i];
-    }
-#pragma unroll 2
-    for (int r = Tile::slot(); r < kGemmRows; r += Tile::kSlots) {
-      const int row = t * kGemmRows + r;
-      if (row >= u.lines || idle) break;
-      float v[kGemmPack];
-      Tile::read(tile, r, v);
-      count += 1;
-#pragma unroll
-      for (int i = 0; i < kGemmPack; ++i) {
-        const float d = v[i] - pivot[i];
-        sum[i] += d;
-        squares[i] += d * d;
-        v[i] += bias[i];
-      }
-      if (out.y) store(out.y + static_cast<long>(row) * out.c + channel, v);
+    if (!out.y) continue;
+    if (out.bias) add_bias(out, first, acc);
+    own.write(acc, tile);
+    Y* y = out.y + static_cast<long>(t * kGemmRows + own.slot) * out.c + channel;
+#pragma unroll 1
+    for (int r = own.first_row(); r < rows; r += own.slots, y += own.slots * out.c) {
+      *reinterpret_cast<Raw<Y, kGemmPack>*>(y) = own.read_raw(tile, r);
     }
     __syncthreads();
   }
   if (!out.partial) return;
-  float* partial = out.partial + static_cast<long>(blockIdx.y) * kMomentRows * out.c;
-  const auto emit = [&](int which) {
-    return [=](int i, int lane, float total) {
-      const int at = first + lane * kGemmPack + i;
-      if (at < out.c) partial[which * out.c + at] = total;
-    };
-  };
-  float counts[kGemmPack];
+  __syncthreads();
+  const int column = static_cast<int>(threadIdx.x), at = first + column;
+  if (column >= kColumns || at >= out.c) return;
+  const float bias = out.bias && at < out.used ? out.bias[at] : 0.0f;
+  const float2 sums = moments.of(column);
+  const bool short_one = (tiles - 1 - t0) % step == 0;  // the last tile is the block's
+  const int count =
+      ((tiles - 1 - t0) / step + 1) * kGemmRows - (short_one ? tiles * kGemmRows - u.lines : 0);
+  const float row[kMomentRows] = {static_cast<float>(count), moments.pivots[column] + bias, sums.x,
+                                  sums.y};
+  float* partial = out.partial + static_cast<long>(blockIdx.y) * kMomentRows * out.c + at;
 #pragma unroll
-  for (float& n : counts) n = count;
-  sum_slots(counts, tile, Tile::kLanes, Tile::kSlots, emit(0));
-  sum_slots(sum, tile, Tile::kLanes, Tile::kSlots, emit(2));
-  sum_slots(squares, tile, Tile::kLanes, Tile::kSlots, emit(3));
-  const int at = first + static_cast<int>(threadIdx.x);
-  if (threadIdx.x < kColumns && at < out.c) {
-    const float bias = out.bias && at < out.used ? out.bias[at] : 0.0f;
-    partial[out.c + at] = pivots[threadIdx.x] + bias;
-  }
+  for (int i = 0; i < kMomentRows; ++i) partial[i * out.c] = row[i];
 }
 
 template <class T, class Y>
@@ -110,10 +118,9 @@ void forward(CudaContext& context, const PointwiseForward& args) {
     const WeightOperand<T> w{static_cast<const T*>(args.w.data), args.w.out.now, args.w.in.now,
                              args.w.in.max};
     const PointwiseOutput<Y> out{static_cast<Y*>(y.data), args.bias, y.c, args.w.out.now, partial};
-    constexpr int kBytes =
-        larger(ForwardGemm<T, columns()>::kSharedBytes, FinishedTile<columns()>::kBytes);
     launch(context, "pointwise", pointwise_kernel<T, Y, columns()>,
-           {dim3(across, down), dim3(kGemmThreads), kBytes}, u, w, out);
+           {dim3(across, down), dim3(kGemmThreads), ForwardTile<T, Y, columns()>::kSharedBytes}, u,
+           w, out);
     if (partial) merge_moments(context, partial, down, y.c, args.moments);
   });
 }

@@ -30,14 +30,24 @@ using WgradGemm =
     Gemm<A, Order::across, SourceOperand<typename A::Element>, Order::across, kColumns>;
 
 template <class A, int kColumns>
+struct DgradTile {
+  using T = typename A::Element;
+  using Finished = FinishedGrad<kColumns>;
+  using Epilogue = GradEpilogue<T, Finished>;
+  // The stages, in whose place the finished tile stands, then its sums.
+  static constexpr int kSums = larger(DgradGemm<A, kColumns>::kSharedBytes, Finished::kBytes);
+  static constexpr int kSharedBytes = kSums + Epilogue::kBytes;
+};
+
+template <class A, int kColumns>
 __global__ void __launch_bounds__(kGemmThreads, 2)
     dgrad_kernel(A a, WeightOperand<typename A::Element> w, Source x, SourceGrad dx,
                  RowChunks chunks, GradSums sums) {
   using T = typename A::Element;
-  using Tile = FinishedGrad<kColumns>;
+  using Dgrad = DgradTile<A, kColumns>;
   auto* finished = dynamic_shared<float>();
   const int first = static_cast<int>(blockIdx.x) * kColumns, step = static_cast<int>(gridDim.y);
-  GradEpilogue<T, Tile> epilogue(x, dx, sums, first);
+  const typename Dgrad::Epilogue epilogue(x, dx, sums, first, finished + Dgrad::kSums / 4);
   RowTile next = chunks.first_of(static_cast<int>(blockIdx.y));
   DgradGemm<A, kColumns> gemm(a, w, next.row, first, 0);
   while (next.chunk < chunks.count()) {
@@ -47,7 +57,7 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
     acc.clear();
     gemm.run(tile.row, next.chunk < chunks.count() ? next.row : -1, first, 0, a.width,
              dynamic_shared<T>(), acc);
-    Tile::write(acc, finished);
+    Dgrad::Finished::write(acc, finished);
     const T* raw = static_cast<const T*>(x.y.data) + static_cast<long>(tile.row) * x.y.c + first;
     epilogue.put(tile, finished, raw, x.y.c);
     __syncthreads();
@@ -188,11 +198,9 @@ void dgrad(CudaContext& context, const PointwiseBackward& args, const Products<A
     const int down = chunks.count() < most ? chunks.count() : most;
     const GradPartials grads(args, chunks, down);
     float* partial = scratch(context, grads.size());
-    constexpr int kBytes =
-        larger(DgradGemm<A, columns()>::kSharedBytes, FinishedGrad<columns()>::kBytes);
     launch(context, "pointwise dgrad", dgrad_kernel<A, columns()>,
-           {dim3(across, down), dim3(kGemmThreads), kBytes}, of.a, of.w, args.x, args.dx, chunks,
-           grads.sums(partial));
+           {dim3(across, down), dim3(kGemmThreads), DgradTile<A, columns()>::kSharedBytes}, of.a,
+           of.w, args.x, args.dx, chunks, grads.sums(partial));
     OrderedSums sums;
     grads.add_to(sums, partial);
     add_in_order(context, sums);

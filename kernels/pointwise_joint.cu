@@ -36,15 +36,17 @@ struct JointTile {
     static constexpr int kStride = Incomings::kStride;
   };
   using Finished = FinishedGrad<kColumns, kRows, kThreads>;
+  using Epilogue = GradEpilogue<bf16, Finished>;
   using DataGrad = Accumulators<kColumns, kRows, kThreads>;
   using WeightGrad = Accumulators<kColumns, kK, kThreads>;
 
-  // Weights, the raw source, then a and u, in whose place the finished tile stands.
+  // Weights, the raw source, then a and u, in whose place the finished tile stands; its sums.
   static constexpr int kRaw = Weights::kElements, kIncoming = kRaw + Sources::kElements;
   static constexpr int kSource = kIncoming + Incomings::kElements;
   static constexpr int kOver = larger(Finished::kBytes, kGradPack* kThreads * 4);
-  static constexpr int kSharedBytes =
-      kIncoming * 2 + larger((Incomings::kElements + Sources::kElements) * 2, kOver);
+  static constexpr int kSums =
+      kIncoming + larger(Incomings::kElements + Sources::kElements, kOver / 2);
+  static constexpr int kSharedBytes = kSums * 2 + Epilogue::kBytes;
 };
 
 template <class Joint>
@@ -64,7 +66,7 @@ __global__ void __launch_bounds__(Joint::kThreadCount, Joint::kThreadCount == 25
   }
   typename Joint::Incomings incomings(a);
   typename Joint::Sources sources(u);
-  GradEpilogue<bf16, typename Joint::Finished> epilogue(u.x, dx, sums, first);
+  const typename Joint::Epilogue epilogue(u.x, dx, sums, first, shared + Joint::kSums);
   typename Joint::WeightGrad dw;
   dw.clear();
   const auto fetch = [&](const RowTile& tile) {

@@ -41,7 +41,8 @@ inline Cut cut_channels(int c, int pack, int threads) {
 }
 
 /// Sums v[0..V) over the slots of a block in order and calls emit(index, lane, sum) once for each
-/// index and lane, lanes fastest. `buffer` holds kBatch floats a thread. All threads must call it.
+/// index and lane, lanes fastest. `buffer` holds kBatch floats a thread. All threads must call it;
+/// those beyond lanes*slots have no part in it.
 inline constexpr int kBatch = 8;
 
 template <int V, class Emit>
@@ -54,11 +55,11 @@ __device__ inline void sum_slots(const float (&v)[V], float* buffer, int lanes, 
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      if (base + i < V) buffer[i * threads + t] = v[base + i < V ? base + i : 0];
+      if (base + i < V && t < threads) buffer[i * threads + t] = v[base + i < V ? base + i : 0];
     }
     __syncthreads();
     const int count = V - base < kBatch ? V - base : kBatch;
-    for (int e = t; e < count * lanes; e += threads) {
+    for (int e = t; e < count * lanes && t < threads; e += threads) {
       const int i = e / lanes, lane = e - i * lanes;
       float sum = 0;
       for (int s = 0; s < slots; ++s) sum += buffer[i * threads + s * lanes + lane];

@@ -38,9 +38,11 @@ struct Reader {
     load_channels(x.scale, c, 1.0f, scale);
     load_channels(x.shift, c, 0.0f, shift);
   }
-  __device__ void normalise(float (&v)[N]) const {
+  /// Of one pixel or of several, flat.
+  template <int kSize>
+  __device__ void normalise(float (&v)[kSize]) const {
 #pragma unroll
-    for (int i = 0; i < N; ++i) v[i] = scale[i] * v[i] + shift[i];
+    for (int i = 0; i < kSize; ++i) v[i] = scale[i % N] * v[i] + shift[i % N];
   }
   __device__ void value(float (&v)[N]) const {
     normalise(v);
@@ -50,8 +52,7 @@ struct Reader {
   template <class Word, int kPacks>
   __device__ void normalise_row(const Word (&raw)[kPacks], float (&z)[kPacks * N]) const {
     unpack_row<N>(raw, z);
-#pragma unroll
-    for (int i = 0; i < kPacks * N; ++i) z[i] = scale[i % N] * z[i] + shift[i % N];
+    normalise(z);
   }
   /// u of a row of packs; zero where the bit of `inside` is not set.
   template <class Word, int kPacks>
