@@ -36,11 +36,6 @@ struct GradWriter {
     activate_backward(reader.act, z, d);
     sum(y, d);
   }
-  /// d: dz already.
-  __device__ void put_dz(long offset, const float* y, float* d) {
-    sum(y, d);
-    write(offset, d);
-  }
   /// The sums are those of this call; where dz accumulates so do they, each writer adding its
   /// share.
   __device__ void sum(const float* y, const float* d) {
